@@ -1,0 +1,26 @@
+"""How one running node is talked to: three verbs, whatever carries them."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from traffic.engines.base import CommandResult, Process
+
+__all__ = ["Channel", "CommandResult", "Process"]
+
+
+class Channel(Protocol):
+    """Commands are argv lists, never shell strings. The node's name has been checked by the caller."""
+
+    def run(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
+        """Run to the end; a non-zero status is returned, not raised. Raises CommandFailed past `timeout` seconds."""
+        ...
+
+    def start(self, *argv: str) -> Process:
+        """Start in the background; the caller stops it."""
+        ...
+
+    def put(self, path: PurePosixPath, text: str) -> None:
+        """Write a file inside the node."""
+        ...

@@ -1,0 +1,65 @@
+"""What a node kind is: a pure half that renders it, and a live half that knows how to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from labs.node import LiveNode
+from labs.spec import LabSpec
+from labs.telemetry.samples import BgpSession, RouteTable
+from topologies.fabric import Fabric, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a node's software answers; `missing` names what does not."""
+
+    ready: bool
+    missing: tuple[str, ...] = ()
+
+
+class Recipe(Protocol):
+    """The pure half of a kind: what to render. Node, fabric and spec are already checked."""
+
+    def container(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[str, object]:
+        """The node's entry in a containerlab topology: kind, image, sysctls, capabilities, labels."""
+        ...
+
+    def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
+        """The node's files by absolute path. ``/run/railbed/boot`` starts its software and must exit 0."""
+        ...
+
+    def private(self) -> tuple[str, ...]:
+        """Directories that a node without a container of its own must not share with the workstation."""
+        ...
+
+
+class Driver(Protocol):
+    """The live half of a kind: how to ask it."""
+
+    def readiness(self, node: LiveNode) -> Readiness:
+        """Whether the node's daemons answer."""
+        ...
+
+    def routes(self, node: LiveNode) -> RouteTable:
+        """What the node forwards by, from its kernel. Raises NotReady when it does not answer."""
+        ...
+
+    def sessions(self, node: LiveNode) -> tuple[BgpSession, ...]:
+        """Its BGP sessions; empty for a kind without a control plane. Raises NotReady when it does not answer."""
+        ...
+
+    def netdev(self, node: LiveNode, port: str) -> str:
+        """The network device behind a port's name."""
+        ...
+
+    def daemons(self, node: LiveNode) -> tuple[str, ...]:
+        """The daemons that run the node."""
+        ...
+
+    def shell(self) -> tuple[str, ...]:
+        """The command that a person wants on this node."""
+        ...

@@ -1,0 +1,1 @@
+"""What plays a TrafficPlan on running hosts."""
