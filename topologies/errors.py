@@ -1,8 +1,8 @@
 """The root of railbed's error tree, and the one error that reading a design can give.
 
-    RailbedError
-    ├── SpecError          a fabric, lab or scenario file (or a value) is wrong: says where and what is allowed
-    └── LabError           labs/errors.py: everything that can go wrong with a testbed
+RailbedError
+├── SpecError          a fabric, lab or scenario file (or a value) is wrong: says where and what is allowed
+└── LabError           labs/errors.py: everything that can go wrong with a testbed
 """
 
 from __future__ import annotations

@@ -60,13 +60,15 @@ class Port:
     """One end of a link: `number` counts from 1 on its node, `name` is the interface name there (``eth1``).
 
     `nic` (hosts only, from 1) says which network card the port belongs to; a card with two ports has one
-    address that is reachable over both.
+    address that is reachable over both. `shared` is True for a port of such a card: it stays True when the
+    card's other link is taken out, so that the card's address stays too.
     """
 
     node: str
     name: str
     number: int
     nic: int | None = None
+    shared: bool = False
 
     def __str__(self) -> str:
         return f"{self.node}:{self.name}"

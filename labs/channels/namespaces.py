@@ -1,0 +1,144 @@
+"""Talks to a node that is a set of namespaces, by entering them: ``nsenter`` at its init."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from labs.channel import CommandResult
+from labs.errors import CommandFailed, NotReady
+from labs.waiting import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceChannel:
+    """The channel to one node. `init` gives the pid of its init, or raises NotReady when the node is stopped."""
+
+    node: str
+    init: Callable[[], int]
+
+    def enter(self, *argv: str) -> tuple[str, ...]:
+        """The workstation's command that runs `argv` inside the node."""
+        return ("nsenter", "--target", str(self.init()), "--all", "--", *argv)
+
+    def run(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
+        """Run to the end; see labs.channel.Channel."""
+        try:
+            done = subprocess.run(
+                self.enter(*argv),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                cwd="/",
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            raise CommandFailed(self.node, argv, None, _text(expired.output)) from None
+        return CommandResult(argv, done.returncode, done.stdout, done.stderr)
+
+    def start(self, *argv: str) -> BackgroundProcess:
+        """Start in the background; see labs.channel.Channel."""
+        return BackgroundProcess(self.node, argv, self.enter(*argv))
+
+    def put(self, path: PurePosixPath, text: str) -> None:
+        """Write a file inside the node; see labs.channel.Channel."""
+        self.run("mkdir", "-p", str(path.parent))
+        result = self.run("tee", str(path), stdin=text)
+        if not result.ok:
+            raise CommandFailed(self.node, result.argv, result.status, result.stderr)
+
+
+class BackgroundProcess:
+    """A command in a node's namespaces, its output in unnamed files. It ends with its node's init at the latest."""
+
+    def __init__(self, node: str, argv: tuple[str, ...], enter: tuple[str, ...]) -> None:
+        self.node = node
+        self.argv = argv
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
+        # A session of its own: a signal from the terminal reaches it through stop(), in order, not by surprise.
+        self._child = subprocess.Popen(
+            enter,
+            stdin=subprocess.PIPE,
+            stdout=self._out,
+            stderr=self._err,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    @property
+    def running(self) -> bool:
+        """True until it has ended."""
+        return self._child.poll() is None
+
+    def wait(self, timeout: float) -> CommandResult:
+        """Wait for its end; see traffic.engines.base.Process."""
+        try:
+            self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(self.node, self.argv, None, self._read(self._out)) from None
+        return self._result()
+
+    def wait_ready(self, text: str, timeout: float) -> None:
+        """Wait until its output holds `text`; see traffic.engines.base.Process."""
+        waited = wait_until(
+            f"{self.argv[0]} on {self.node} says {text!r}",
+            lambda: (text in self._read(self._out), self.running),
+            lambda seen: seen[0] or not seen[1],
+            within=timeout,
+        )
+        if text not in self._read(self._out):
+            raise NotReady(f"{waited}; it said: {(self._read(self._err) or self._read(self._out)).strip()[-400:]}")
+
+    def stop(self) -> CommandResult:
+        """End it (TERM, two seconds later KILL) and collect it; idempotent.
+
+        nsenter waits for the program it started and takes over its status: the signal goes to the program.
+        """
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.running:
+                break
+            for pid in self._programs() or [self._child.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if self._ended_within(2.0):
+                break
+        return self._result()
+
+    def _programs(self) -> list[int]:
+        with suppress(OSError):
+            return [int(pid) for pid in Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()]
+        return []
+
+    def _ended_within(self, seconds: float) -> bool:
+        fd = os.pidfd_open(self._child.pid)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            return bool(poll.poll(int(seconds * 1000)))
+        finally:
+            os.close(fd)
+
+    def _result(self) -> CommandResult:
+        status = self._child.wait()
+        if self._child.stdin:
+            self._child.stdin.close()
+        return CommandResult(self.argv, status, self._read(self._out), self._read(self._err))
+
+    @staticmethod
+    def _read(file: object) -> str:
+        fd = file.fileno()  # type: ignore[attr-defined]
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+
+
+def _text(output: object) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else str(output or "")

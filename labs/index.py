@@ -1,0 +1,171 @@
+"""The index of labs on this workstation: one record and one lock per name, for all users and folders.
+
+    /var/lib/railbed/labs/<lab>/record.json    who runs it, where its run directory is, how far it has come
+    /var/lib/railbed/labs/<lab>/journal.jsonl  what has to be undone (labs/journal.py)
+    /var/lib/railbed/locks/<lab>               held while something changes the lab; gone when nothing does
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from labs.errors import LabNotFound, LeftoverLab, PreflightFailed
+from labs.journal import JOURNAL_FILE, Journal, boot_id
+
+
+def state_dir() -> Path:
+    """Where the index lives; RAILBED_STATE_DIR moves it (tests that run without root)."""
+    return Path(os.environ.get("RAILBED_STATE_DIR", "/var/lib/railbed"))
+
+
+class Stage(StrEnum):
+    """How far a lab has come. Anything but UP without a holder of its lock is what a crash left."""
+
+    STARTING = "starting"
+    UP = "up"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class LabRecord:
+    """A lab in the index. `fingerprint` identifies the rendering, `boot` the boot it was started in."""
+
+    name: str
+    backend: str
+    run_dir: str
+    fingerprint: str
+    seed: int
+    stage: Stage
+    boot: str
+    started_at: str
+
+    @property
+    def this_boot(self) -> bool:
+        """False when the workstation has been restarted since: nothing of the lab can still run."""
+        return self.boot == boot_id()
+
+
+def lab_dir(name: str) -> Path:
+    """The folder of one lab in the index."""
+    return state_dir() / "labs" / name
+
+
+def names() -> tuple[str, ...]:
+    """Every lab the index knows, whatever its stage, by name."""
+    folder = state_dir() / "labs"
+    return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+
+
+def read(name: str) -> LabRecord:
+    """The record of a lab. Raises LabNotFound."""
+    try:
+        data = json.loads((lab_dir(name) / "record.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        known = ", ".join(names()) or "none"
+        raise LabNotFound(f"no lab {name!r} is running (running: {known})", remedy="railbed up starts one") from None
+    except json.JSONDecodeError:
+        raise LeftoverLab(f"the record of lab {name!r} is unreadable", remedy="railbed reap") from None
+    return LabRecord(**{**data, "stage": Stage(data["stage"])})
+
+
+def write(record: LabRecord) -> None:
+    """Replace a lab's record, in one step and synced."""
+    folder = lab_dir(record.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError:
+        raise PreflightFailed(f"{folder} cannot be written", remedy="run railbed as root: sudo railbed …") from None
+    draft = folder / "record.json.new"
+    with draft.open("w") as out:
+        json.dump({**asdict(record), "stage": str(record.stage)}, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(folder / "record.json")
+
+
+def move_to(name: str, stage: Stage) -> LabRecord:
+    """Record that a lab has reached `stage`."""
+    record = replace(read(name), stage=stage)
+    write(record)
+    return record
+
+
+def journal(name: str) -> Journal:
+    """The lab's journal; empty when it has none yet."""
+    return Journal(lab_dir(name) / JOURNAL_FILE)
+
+
+def forget(name: str) -> None:
+    """Remove a lab from the index, once its journal has nothing left to undo."""
+    shutil.rmtree(lab_dir(name), ignore_errors=True)
+    for folder in (state_dir() / "labs", state_dir()):
+        with suppress(OSError):  # not empty: another lab is there
+            folder.rmdir()
+
+
+def is_held(name: str) -> bool:
+    """True while some process is changing the lab."""
+    path = state_dir() / "locks" / name
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+@contextmanager
+def locked(name: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lab's lock. Raises LeftoverLab when someone else holds it and `wait` is False.
+
+    The lock's file exists only while it is held: it is removed by its holder, so whoever gets the lock checks
+    that the file it locked is still the one of that name.
+    """
+    path = state_dir() / "locks" / name
+    fd = _take(path, wait)
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        os.close(fd)
+        for folder in (path.parent, state_dir()):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _take(path: Path, wait: bool) -> int:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:
+            raise PreflightFailed(
+                f"{path.parent} cannot be written", remedy="run railbed as root: sudo railbed …"
+            ) from None
+        except FileNotFoundError:  # the folder went with its last lock: make it again
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise LeftoverLab(
+                f"lab {path.name!r} is being changed by another railbed command", remedy="wait for it to end"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.fstat(fd).st_ino == path.stat().st_ino:
+                return fd
+        os.close(fd)

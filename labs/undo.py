@@ -1,0 +1,157 @@
+"""How each kind of change on the workstation is undone. Every verb is idempotent and touches only what is ours.
+
+    process   whatever carries the lab's start token in its environment, and the pids that were recorded
+    netns     members of the namespace, then its mount and its name
+    sysctl    a setting of the whole workstation, shared by the labs that need it
+    link      an interface that a fault has set down
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+
+from labs import kernel, sysctl
+from labs.journal import Entry, Journal, Undo, boot_id
+
+TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
+NETNS_DIR = Path("/run/netns")
+
+
+def undo_all(lab: str, journal: Journal) -> int:
+    """Undo everything in the journal that is not yet undone; returns how many changes that were.
+
+    Processes first: one that is still making things would race with what removes them. Then the rest, last
+    change first, neighbours of one verb together.
+    """
+    entries = journal.open_entries()
+    processes = tuple(entry for entry in entries if entry.change.undo == "process")
+    rest = [entry for entry in reversed(entries) if entry.change.undo != "process"]
+    for verb, group in (("process", processes), *_runs(rest)):
+        if group:
+            UNDO[verb](lab, group)
+            journal.done(group)
+    return len(entries)
+
+
+def _runs(entries: Iterable[Entry]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
+    """Split into runs of neighbours with the same verb."""
+    group: list[Entry] = []
+    for entry in entries:
+        if group and group[-1].change.undo != entry.change.undo:
+            yield group[-1].change.undo, tuple(group)
+            group = []
+        group.append(entry)
+    if group:
+        yield group[-1].change.undo, tuple(group)
+
+
+def end_processes(lab: str, entries: tuple[Entry, ...]) -> None:
+    """End what was started: recorded pids whose start time and boot match, and all that carry the start token."""
+    del lab
+    recorded = {
+        int(str(fact["pid"]))
+        for entry in entries
+        for fact in entry.facts
+        if fact.get("boot") == boot_id() and fact.get("start") == start_time(int(str(fact["pid"])))
+    }
+    marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode() for entry in entries}
+    kill_until_gone(lambda: recorded | _carriers(marks))
+
+
+def _carriers(marks: set[bytes]) -> set[int]:
+    found = set()
+    for pid in _pids():
+        with suppress(OSError):
+            if marks & set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+                found.add(pid)
+    return found
+
+
+def remove_netns(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Remove named network namespaces and whatever still runs in them."""
+    del lab
+    paths = [NETNS_DIR / str(entry.change.args["name"]) for entry in entries]
+    inodes = set()
+    for path in paths:
+        with suppress(OSError):
+            inodes.add((path.stat().st_dev, path.stat().st_ino))
+    kill_until_gone(lambda: _members(inodes))
+    for path in paths:
+        kernel.detach(path)
+        path.unlink(missing_ok=True)
+
+
+def _members(inodes: set[tuple[int, int]]) -> set[int]:
+    found = set()
+    for pid in _pids():
+        with suppress(OSError):
+            stat = os.stat(f"/proc/{pid}/ns/net")
+            if (stat.st_dev, stat.st_ino) in inodes:
+                found.add(pid)
+    return found
+
+
+def restore_sysctl(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Give up what this lab wanted of the workstation's settings."""
+    for entry in entries:
+        sysctl.release(lab, str(entry.change.args["key"]))
+
+
+def raise_link(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Set interfaces up again that a fault has set down; a namespace that is gone needs nothing."""
+    del lab
+    for entry in entries:
+        path = NETNS_DIR / str(entry.change.args["netns"])
+        with suppress(OSError), kernel.inside_netns(path):
+            kernel.set_link(str(entry.change.args["netdev"]), up=True)
+
+
+def kill_until_gone(find: Callable[[], set[int]]) -> None:
+    """KILL what `find` finds, wait for its end, and look again until nothing is left.
+
+    Never ourselves: a test may run inside a namespace of its own making.
+    """
+    while pids := find() - {os.getpid()}:
+        waiting = []
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                waiting.append(os.pidfd_open(pid))
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for fd in waiting:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(10_000)
+            os.close(fd)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def identity(pid: int) -> Mapping[str, object]:
+    """What tells this process from a later one of the same pid."""
+    return {"pid": pid, "start": start_time(pid), "boot": boot_id()}
+
+
+def _pids() -> Iterator[int]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            yield int(entry.name)
+
+
+UNDO: Mapping[str, Undo] = MappingProxyType(
+    {"process": end_processes, "netns": remove_netns, "sysctl": restore_sysctl, "link": raise_link}
+)
