@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -36,7 +36,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabRecord:
-    """A lab in the index. `fingerprint` identifies the rendering, `boot` the boot it was started in."""
+    """A lab in the index. `fingerprint` identifies the rendering, `boot` the boot it was started in.
+
+    `owner` is the process that the lab belongs to and must not outlive (a pytest run), None for a lab of a person.
+    """
 
     name: str
     backend: str
@@ -46,6 +49,7 @@ class LabRecord:
     stage: Stage
     boot: str
     started_at: str
+    owner: Mapping[str, object] | None = None
 
     @property
     def this_boot(self) -> bool:
@@ -109,6 +113,14 @@ def forget(name: str) -> None:
     for folder in (state_dir() / "labs", state_dir()):
         with suppress(OSError):  # not empty: another lab is there
             folder.rmdir()
+
+
+def sweep() -> None:
+    """Remove locks that their holders were killed with; a lock that is held stays."""
+    folder = state_dir() / "locks"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(LeftoverLab), locked(path.name):
+            pass
 
 
 def is_held(name: str) -> bool:

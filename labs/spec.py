@@ -90,7 +90,7 @@ class LabSpec:
 
     name: str
     fabric: str
-    kinds: Mapping[Tier, str] = DEFAULT_KINDS
+    kinds: Mapping[Tier, str] = field(default_factory=lambda: DEFAULT_KINDS)
     images: Mapping[str, str] = field(default_factory=dict)
     bgp: Bgp = Bgp()
     hashing: Mapping[Tier, EcmpHash] = field(default_factory=dict)

@@ -48,6 +48,11 @@ class _Cabling:
         for _ in range(times):
             self.cables.append(Cable(self._port(one), self._port(other), rate_bps))
 
+    def mesh(self, under: list[str], over: list[str], rate_bps: int, *, times: int = 1) -> None:
+        """Cable every switch of `under` to every one of `over`."""
+        for one, other in product(under, over):
+            self.join(one, other, rate_bps, times=times)
+
     def attach(self, host: str, leaf: str, rate_bps: int, *, nic: int) -> None:
         self.cables.append(Cable(self._port(host, nic), self._port(leaf), rate_bps))
 
@@ -71,17 +76,15 @@ def leaf_spine(
 
     Port numbers on a leaf: uplinks in spine order, then hosts; on a spine: leaves in order. Raises SpecError.
     """
-    _whole("spines", spines, 1, limits.switches)
+    _check_uplinks(spines, parallel_links, limits)
     _whole("leaves", leaves, 1, limits.switches)
     _whole("hosts_per_leaf", hosts_per_leaf, 0, limits.hosts)
-    _whole("parallel_links", parallel_links, 1, MOST_PARALLEL)
-    _check_port_count("leaf", spines * parallel_links + hosts_per_leaf)
+    _check_port_count(spines * parallel_links + hosts_per_leaf)
     check_size(spines + leaves, leaves * hosts_per_leaf, limits, where=Where(key="leaves"))
     made = _Cabling.empty()
     over = [made.add(f"spine{n}", Tier.SPINE, n) for n in _count(spines)]
     under = [made.add(f"leaf{n}", Tier.LEAF, n) for n in _count(leaves)]
-    for leaf, spine in product(under, over):
-        made.join(leaf, spine, uplink_rate, times=parallel_links)
+    made.mesh(under, over, uplink_rate, times=parallel_links)
     for number in _count(leaves * hosts_per_leaf):
         host = made.add(f"host{number}", Tier.HOST, number)
         made.attach(host, under[(number - 1) // hosts_per_leaf], host_rate, nic=1)
@@ -129,11 +132,9 @@ def fat_tree(
         before = (pod - 1) * half
         spines = [made.add(f"pod{pod}-spine{n}", Tier.SPINE, before + n, pod) for n in _count(half)]
         leaves = [made.add(f"pod{pod}-leaf{n}", Tier.LEAF, before + n, pod) for n in _count(half)]
-        for leaf, spine in product(leaves, spines):
-            made.join(leaf, spine, uplink_rate)
+        made.mesh(leaves, spines, uplink_rate)
         for index, spine in enumerate(spines):
-            for core in cores[index * half : (index + 1) * half]:
-                made.join(spine, core, uplink_rate)
+            made.mesh([spine], cores[index * half : (index + 1) * half], uplink_rate)
         for leaf, number in zip((leaf for leaf in leaves for _ in range(half)), hosts, strict=False):
             made.attach(made.add(f"host{number}", Tier.HOST, number), leaf, host_rate, nic=1)
     return build(name or f"fat_tree_k{k}", made.nodes, made.cables, limits=limits)
@@ -159,15 +160,10 @@ def rails(
     """
     spines = rails if spines is None else spines
     _whole("rails", rails, 1, MOST_NICS)
-    _whole("leaves", leaves, rails, limits.switches)
     _whole("hosts", hosts, 1, limits.hosts)
-    _whole("spines", spines, 1, limits.switches)
-    _whole("parallel_links", parallel_links, 1, MOST_PARALLEL)
-    if leaves % rails:
-        allowed = f"a multiple of rails ({rails}): one leaf per rail in every group"
-        raise SpecError(f"found {leaves}", allowed=allowed, where=Where(key="leaves"))
-    groups = leaves // rails
-    _check_port_count("leaf", spines * parallel_links + -(-hosts // groups))
+    _check_uplinks(spines, parallel_links, limits)
+    groups = _groups(leaves, rails, limits)
+    _check_port_count(spines * parallel_links + -(-hosts // groups))
     check_size(spines + leaves, hosts, limits, where=Where(key="leaves"))
     made = _Cabling.empty()
     over = [made.add(f"spine{n}", Tier.SPINE, n) for n in _count(spines)]
@@ -175,8 +171,7 @@ def rails(
         made.add(f"pod{group}-leaf{rail}", Tier.LEAF, (group - 1) * rails + rail, group)
         for group, rail in product(_count(groups), _count(rails))
     ]
-    for leaf, spine in product(under, over):
-        made.join(leaf, spine, uplink_rate, times=parallel_links)
+    made.mesh(under, over, uplink_rate, times=parallel_links)
     for number in _count(hosts):
         host = made.add(f"host{number}", Tier.HOST, number)
         group = _share(number, hosts, groups)
@@ -201,19 +196,17 @@ def dual_plane(
     A host has one network card with two ports: ``eth1`` to plane 1, ``eth2`` to the leaf of the same position
     in plane 2. A switch's `pod` is its plane. Raises SpecError.
     """
-    _whole("spines", spines, 1, limits.switches)
+    _check_uplinks(spines, parallel_links, limits)
     _whole("leaves", leaves, 1, limits.switches)
     _whole("hosts", hosts, 1, limits.hosts)
-    _whole("parallel_links", parallel_links, 1, MOST_PARALLEL)
-    _check_port_count("leaf", spines * parallel_links + -(-hosts // leaves))
+    _check_port_count(spines * parallel_links + -(-hosts // leaves))
     check_size(2 * (spines + leaves), hosts, limits, where=Where(key="leaves"))
     made = _Cabling.empty()
     planes: list[list[str]] = []
     for plane in (1, 2):
         over = [made.add(f"plane{plane}-spine{n}", Tier.SPINE, (plane - 1) * spines + n, plane) for n in _count(spines)]
         under = [made.add(f"plane{plane}-leaf{n}", Tier.LEAF, (plane - 1) * leaves + n, plane) for n in _count(leaves)]
-        for leaf, spine in product(under, over):
-            made.join(leaf, spine, uplink_rate, times=parallel_links)
+        made.mesh(under, over, uplink_rate, times=parallel_links)
         planes.append(under)
     for number in _count(hosts):
         host = made.add(f"host{number}", Tier.HOST, number)
@@ -232,11 +225,24 @@ def _share(number: int, of: int, among: int) -> int:
     return (number - 1) * among // of
 
 
-def _whole(key: str, value: int, least: int, most: int) -> None:
+def _groups(leaves: int, rails: int, limits: Limits) -> int:
+    _whole("leaves", leaves, rails, limits.switches)
+    if leaves % rails:
+        allowed = f"a multiple of rails ({rails}): one leaf per rail in every group"
+        raise SpecError(f"found {leaves}", allowed=allowed, where=Where(key="leaves"))
+    return leaves // rails
+
+
+def _whole(key: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise SpecError(f"found {value!r}", allowed=f"an integer from {least} to {most}", where=Where(key=key))
 
 
-def _check_port_count(tier: str, ports: int) -> None:
+def _check_uplinks(spines: int, parallel_links: int, limits: Limits) -> None:
+    _whole("spines", spines, 1, limits.switches)
+    _whole("parallel_links", parallel_links, 1, MOST_PARALLEL)
+
+
+def _check_port_count(ports: int) -> None:
     if ports > MOST_PORTS:
-        raise SpecError(f"found {ports} ports on a {tier}", allowed=f"at most {MOST_PORTS}", where=Where(key="leaves"))
+        raise SpecError(f"found {ports} ports on a leaf", allowed=f"at most {MOST_PORTS}", where=Where(key="leaves"))

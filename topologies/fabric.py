@@ -133,7 +133,7 @@ class Fabric:
         for link in self.links:
             for port in link.ends:
                 found[port.node].append(link)
-        return {name: tuple(sorted(links, key=lambda k, n=name: k.end(n).number)) for name, links in found.items()}
+        return {name: _by_port(name, links) for name, links in found.items()}
 
     @cached_property
     def hosts(self) -> tuple[Node, ...]:
@@ -220,6 +220,10 @@ class Fabric:
 
     def __str__(self) -> str:
         return self.name
+
+
+def _by_port(node: str, links: list[Link]) -> tuple[Link, ...]:
+    return tuple(sorted(links, key=lambda link: link.end(node).number))
 
 
 def _turned(name: str) -> str:

@@ -287,7 +287,7 @@ def _make_links(lab: RenderedLab) -> None:
     lines = []
     for link in lab.fabric.links:
         near, far = (
-            f"name {port.name} address {addressing.mac(lab.fabric, port)} mtu {lab.spec.mtu} netns {name(port.node)}"
+            f"name {port.name} address {addressing.mac(lab.fabric.node(port.node), port)} mtu {lab.spec.mtu} netns {name(port.node)}"
             for port in link.ends
         )
         lines.append(f"link add {near} type veth peer {far}")

@@ -33,7 +33,15 @@ class Recipe(Protocol):
         ...
 
     def private(self) -> tuple[str, ...]:
-        """Directories that a node without a container of its own must not share with the workstation."""
+        """Folders that a node without a container of its own must not share with the workstation."""
+        ...
+
+    def logs(self) -> Mapping[str, str]:
+        """Folders whose content is kept in the run directory: path in the node to the log file's name."""
+        ...
+
+    def programs(self) -> Mapping[str, str]:
+        """Programs a node without an image needs on the workstation, each with the Debian package it is in."""
         ...
 
 

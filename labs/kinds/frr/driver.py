@@ -1,0 +1,76 @@
+"""How to ask FRR: its JSON for sessions, the kernel for what is really forwarded by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from labs.errors import NotReady
+from labs.kinds.base import Readiness
+from labs.kinds.linux_routes import FRR_BGP, kernel_routes
+from labs.node import LiveNode
+from labs.telemetry.samples import BgpSession, RouteTable
+
+
+class FrrDriver:
+    """See labs.kinds.base.Driver."""
+
+    def readiness(self, node: LiveNode) -> Readiness:
+        """Whether each daemon answers on its own socket."""
+        missing = tuple(
+            daemon
+            for daemon in ("zebra", "bgpd")
+            if not node.channel.run("vtysh", "-d", daemon, "-c", "show version").ok
+        )
+        return Readiness(ready=not missing, missing=missing)
+
+    def routes(self, node: LiveNode) -> RouteTable:
+        """The routes that BGP has put into the kernel."""
+        return kernel_routes(node, protocol=FRR_BGP)
+
+    def sessions(self, node: LiveNode) -> tuple[BgpSession, ...]:
+        """Every configured neighbour, established or not. One that carries two families is one session."""
+        said = node.channel.run("vtysh", "-d", "bgpd", "-c", "show bgp summary json")
+        try:
+            families = json.loads(said.stdout)
+        except json.JSONDecodeError:
+            raise NotReady(f"{node.name}: bgpd does not answer: {(said.stderr or said.stdout).strip()[-300:]}") from None
+        found: dict[str, BgpSession] = {}
+        for summary in families.values():
+            for peer, facts in _mapping(summary.get("peers")).items():
+                known = found.get(peer)
+                found[peer] = _session(node, peer, facts, known.prefixes_received if known else 0)
+        return tuple(found.values())
+
+    def netdev(self, node: LiveNode, port: str) -> str:
+        """The same as the port."""
+        del node
+        return port
+
+    def daemons(self, node: LiveNode) -> tuple[str, ...]:
+        """The daemons whose sockets are there."""
+        said = node.run("ls", "/run/frr").stdout
+        return tuple(sorted(name.removesuffix(".vty") for name in said.split() if name.endswith(".vty")))
+
+    def shell(self) -> tuple[str, ...]:
+        """FRR's own shell."""
+        return ("vtysh",)
+
+
+def _session(node: LiveNode, peer: str, facts: Mapping[str, object], more: int) -> BgpSession:
+    return BgpSession(
+        node=node.name,
+        peer=peer,
+        port=peer if peer in {port.name for port in node.ports} else "",
+        remote_asn=int(str(facts.get("remoteAs", 0))),
+        state=str(facts.get("state", "Unknown")),
+        uptime_s=float(str(facts.get("peerUptimeMsec", 0))) / 1000,
+        prefixes_received=int(str(facts.get("pfxRcd", 0))) + more,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Mapping[str, object]]:
+    return value if isinstance(value, Mapping) else {}
+
+
+DRIVER = FrrDriver()

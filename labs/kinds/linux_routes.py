@@ -1,0 +1,40 @@
+"""What a Linux kernel forwards by, as a RouteTable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
+
+from labs.node import LiveNode
+from labs.telemetry.samples import Prefix, RouteTable
+
+FRR_BGP = "186"  # the kernel's number for routes that FRR's bgpd has installed (zebra/rt_netlink.h)
+
+
+def kernel_routes(node: LiveNode, *, protocol: str) -> RouteTable:
+    """The unicast routes of one protocol in the main tables, IPv4 and IPv6.
+
+    A member whose port has no carrier is still listed by the kernel, flagged ``linkdown``; the kernel does not
+    use it, so it is left out.
+    """
+    routes: dict[Prefix, frozenset[str]] = {}
+    for family in ("-4", "-6"):
+        said = node.run("ip", family, "-j", "route", "show", "proto", protocol).stdout
+        for route in json.loads(said or "[]"):
+            default = "0.0.0.0/0" if family == "-4" else "::/0"
+            prefix = ip_network(default if route["dst"] == "default" else route["dst"])
+            # IPv6 lists the members of a group as routes of their own on old kernels: add, never replace.
+            routes[prefix] = routes.get(prefix, frozenset()) | _members(route)
+    return RouteTable(node.name, routes)
+
+
+def _members(route: Mapping[str, object]) -> frozenset[str]:
+    hops = route.get("nexthops")
+    listed: Iterable[Mapping[str, object]] = hops if isinstance(hops, list) else (route,)
+    return frozenset(str(hop["dev"]) for hop in listed if "linkdown" not in _flags(hop) and "dead" not in _flags(hop))
+
+
+def _flags(hop: Mapping[str, object]) -> list[str]:
+    flags = hop.get("flags")
+    return flags if isinstance(flags, list) else []

@@ -1,0 +1,44 @@
+"""From a spec and a design to files. Pure: the same input gives the same bytes, and nothing is asked of a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePosixPath
+
+import yaml
+
+from labs.kinds import recipe
+from labs.spec import LabSpec, RenderedLab
+from topologies.fabric import Fabric, Link
+
+
+def render(spec: LabSpec, fabric: Fabric, name: str | None = None) -> RenderedLab:
+    """Render every node of `fabric` by its kind. `name` is the running lab's, by default the spec's with ``-``."""
+    name = name or spec.name.replace("_", "-")
+    files: dict[PurePosixPath, str] = {}
+    nodes: dict[str, object] = {}
+    for node in fabric.nodes:
+        kind = spec.kinds[node.tier]
+        made = recipe(kind)
+        labels = {"railbed-lab": name, "railbed-kind": kind, "railbed-tier": str(node.tier)}
+        nodes[node.name] = {**made.container(node, fabric, spec), "labels": labels}
+        for path, text in made.files(node, fabric, spec).items():
+            files[PurePosixPath(node.name, *path.parts[1:])] = text
+    clab = {"name": name, "topology": {"nodes": nodes, "links": [_link(link, spec.mtu) for link in fabric.links]}}
+    return RenderedLab(name, fabric, spec, clab, files)
+
+
+def clab_text(lab: RenderedLab) -> str:
+    """The containerlab topology as YAML."""
+    return yaml.safe_dump(dict(lab.clab), sort_keys=False, width=120)
+
+
+def fingerprint(lab: RenderedLab) -> str:
+    """Identifies a rendering: equal for equal topology and files, whatever the order they were made in."""
+    content = json.dumps([lab.clab, {str(path): text for path, text in lab.files.items()}], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _link(link: Link, mtu: int) -> dict[str, object]:
+    return {"endpoints": [str(link.a), str(link.b)], "mtu": mtu}

@@ -1,0 +1,210 @@
+"""The address plan: every address is a function of tier, number and port, so that nothing is ever renumbered.
+
+    loopback of a switch     10.<level>.<number, 2 bytes>/32          fd00:<level>::<number>/128
+    a host's port            /31 of 10.64.0.0/10, the leaf even       fd00:64:<leaf>:<leaf's port>::/64, the leaf ::1
+    a switch-to-switch link  /31 of 10.128.0.0/9, the lower end even  fd00:128:<tier, number>:<port>::/127
+    a card with two ports    /32 of 10.32.0.0/11                      fd00:32:0:<host>::<nic>/128
+
+Levels: leaf 1, spine 2, core 3. `Fabric.without()` changes no address. Groups of IPv6 addresses are hexadecimal,
+also 64, 128 and 32. `assembly.build()` keeps numbers and ports inside what fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from types import MappingProxyType
+
+from topologies.errors import SpecError
+from topologies.fabric import Fabric, Link, Node, Port, Tier
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Prefix = IPv4Network | IPv6Network
+
+FAMILIES = (4, 6)
+# Everything a fabric ever uses lies in these; filters and host routes name them.
+ALL_V4 = IPv4Network("10.0.0.0/8")
+ALL_V6 = IPv6Network("fd00::/16")
+
+_CARDS_V4 = int(IPv4Address("10.32.0.0"))
+_HOST_PORTS_V4 = int(IPv4Address("10.64.0.0"))
+_LINKS_V4 = int(IPv4Address("10.128.0.0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A host's network card: its number from 1 and the ports that are cabled, by number."""
+
+    host: str
+    number: int
+    ports: tuple[Port, ...]
+
+    @property
+    def shared(self) -> bool:
+        """True when the card has an address of its own, reachable over each of its ports."""
+        return self.ports[0].shared
+
+
+def loopback(node: Node, family: int = 4) -> Address:
+    """The loopback address of a switch; its IPv4 one is also its BGP router id. Raises SpecError for a host."""
+    if not node.is_switch:
+        raise SpecError(f"found host {node}", allowed="a switch: hosts have no loopback address")
+    if _is_v4(family):
+        return IPv4Address(f"10.{node.tier.level}.{node.number >> 8}.{node.number & 255}")
+    return IPv6Address(f"fd00:{node.tier.level}::{node.number:x}")
+
+
+def loopback_prefix(switch: Node, family: int = 4) -> Prefix:
+    """The loopback as the prefix that is announced: /32 or /128. Raises SpecError for a host."""
+    return _single(loopback(switch, family))
+
+
+def link_subnet(fabric: Fabric, link: Link, family: int = 4) -> Prefix:
+    """The subnet of a link: /31 and /127 between switches, /31 and /64 to a host. Raises SpecError."""
+    return _ends(fabric, link, family)[0].network
+
+
+def port_interface(fabric: Fabric, port: Port, family: int = 4) -> Interface:
+    """The address of a port with the length of its subnet. Raises SpecError for a port without a link."""
+    link = fabric.link_at(port.node, port.name)
+    a, b = _ends(fabric, link, family)
+    return a if link.a.node == port.node else b
+
+
+def gateway(fabric: Fabric, port: Port, family: int = 4) -> Address:
+    """The leaf's address at the other end of a host's port. Raises SpecError for a port without a link."""
+    far = fabric.link_at(port.node, port.name).far(port.node)
+    return port_interface(fabric, far, family).ip
+
+
+def nics(fabric: Fabric, host: str | Node) -> tuple[Nic, ...]:
+    """The network cards of a host that have a link, by number. Raises SpecError for an unknown node or a switch."""
+    node = fabric.node(str(host))
+    if node.is_switch:
+        raise SpecError(f"found switch {node}", allowed="a host: only hosts have network cards")
+    cards: dict[int, list[Port]] = {}
+    for port in fabric.ports(node):
+        cards.setdefault(port.nic or port.number, []).append(port)
+    return tuple(Nic(node.name, number, tuple(ports)) for number, ports in sorted(cards.items()))
+
+
+def host_nic(fabric: Fabric, host: str | Node, nic: int = 1) -> Nic:
+    """One network card of a host. Raises SpecError when it has none of that number with a link."""
+    for card in nics(fabric, host):
+        if card.number == nic:
+            return card
+    cards = ", ".join(str(card.number) for card in nics(fabric, host))
+    raise SpecError(f"no linked network card {nic} on {host}", allowed=cards or "none: no link is left")
+
+
+def host_address(fabric: Fabric, host: str | Node, nic: int = 1, family: int = 4) -> Address:
+    """The address under which others talk to a host's card: the card's own, or that of its only port.
+
+    Raises SpecError when the host has no card of that number with a link.
+    """
+    card = host_nic(fabric, host, nic)
+    if card.shared:
+        return nic_address(fabric.node(card.host), nic, family)
+    return port_interface(fabric, card.ports[0], family).ip
+
+
+def host_prefix(fabric: Fabric, host: str | Node, nic: int = 1, family: int = 4) -> Prefix:
+    """The prefix that the fabric announces for `host_address()`. Raises SpecError as that does."""
+    card = host_nic(fabric, host, nic)
+    if card.shared:
+        return _single(nic_address(fabric.node(card.host), nic, family))
+    return port_interface(fabric, card.ports[0], family).network
+
+
+def nic_address(host: Node, nic: int, family: int = 4) -> Address:
+    """The address of a card with several ports, which belongs to none of them."""
+    if _is_v4(family):
+        return IPv4Address(_CARDS_V4 + host.number * 16 + nic)
+    return IPv6Address(f"fd00:32:0:{host.number:x}::{nic:x}")
+
+
+def mac(node: Node, port: Port) -> str:
+    """The Ethernet address of a port: locally administered, unicast, ``02:52:`` and tier, port and number."""
+    octets = (
+        0x02,
+        0x52,
+        node.tier.level << 4 | port.number >> 8,
+        node.number >> 8,
+        node.number & 255,
+        port.number & 255,
+    )
+    return ":".join(f"{octet:02x}" for octet in octets)
+
+
+@lru_cache(maxsize=64)
+def attached(fabric: Fabric) -> Mapping[str, Mapping[Prefix, tuple[Port, ...]]]:
+    """What each switch announces, and the ports behind it: none for its own loopbacks.
+
+    These are the loopbacks, the subnets of its hosts' ports, and the addresses of cards with several ports, on
+    every leaf that such a card is cabled to.
+    """
+    found: dict[str, Mapping[Prefix, tuple[Port, ...]]] = {}
+    for switch in fabric.switches:
+        behind: dict[Prefix, tuple[Port, ...]] = {loopback_prefix(switch, family): () for family in FAMILIES}
+        for link in fabric.downlinks(switch):
+            host_port, port = link.far(switch.name), link.end(switch.name)
+            host = fabric.node(host_port.node)
+            if host.is_switch:
+                continue
+            for family in FAMILIES:
+                behind[link_subnet(fabric, link, family)] = (port,)
+                if host_port.shared:
+                    card = _single(nic_address(host, host_port.nic or 1, family))
+                    behind[card] = (*behind.get(card, ()), port)
+        found[switch.name] = MappingProxyType(behind)
+    return MappingProxyType(found)
+
+
+def originated(fabric: Fabric) -> Mapping[str, tuple[Prefix, ...]]:
+    """The prefixes each switch announces of its own, IPv4 and IPv6: the keys of `attached()`."""
+    return {switch: tuple(prefixes) for switch, prefixes in attached(fabric).items()}
+
+
+def _ends(fabric: Fabric, link: Link, family: int) -> tuple[Interface, Interface]:
+    """The addresses of a link's ends, `a` first."""
+    a, b = fabric.node(link.a.node), fabric.node(link.b.node)
+    if not a.is_switch:
+        if b.tier is not Tier.LEAF:
+            raise SpecError(f"found link {link} from a host to a {b.tier}", allowed="hosts are cabled to leaves only")
+        leaf, host = _host_link(b, link.b, family)
+        return host, leaf
+    if not _is_v4(family):
+        prefix = f"fd00:128:{a.tier.level << 12 | a.number:x}:{link.a.number:x}"
+        return IPv6Interface(f"{prefix}::/127"), IPv6Interface(f"{prefix}::1/127")
+    low = _LINKS_V4 + (((a.tier.level << 10 | a.number) << 10 | link.a.number) << 1)
+    return IPv4Interface((low, 31)), IPv4Interface((low + 1, 31))
+
+
+def _host_link(leaf: Node, port: Port, family: int) -> tuple[Interface, Interface]:
+    """The addresses at a leaf's port and at the host behind it."""
+    if not _is_v4(family):
+        prefix = f"fd00:64:{leaf.number:x}:{port.number:x}"
+        return IPv6Interface(f"{prefix}::1/64"), IPv6Interface(f"{prefix}::2/64")
+    low = _HOST_PORTS_V4 + (leaf.number << 11 | port.number << 1)
+    return IPv4Interface((low, 31)), IPv4Interface((low + 1, 31))
+
+
+def _single(address: Address) -> Prefix:
+    """The prefix of one address: /32 or /128."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+
+
+def _is_v4(family: int) -> bool:
+    if family not in FAMILIES:
+        raise SpecError(f"found IP family {family}", allowed="4 or 6")
+    return family == 4
