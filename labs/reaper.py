@@ -32,10 +32,11 @@ def destroy(name: str) -> int:
 
 def orphaned(name: str) -> str | None:
     """Why nobody is responsible for this lab any more; None while somebody is."""
-    return None if index.is_held(name) else _abandoned(name)
+    return None if index.is_held(name) else abandoned(name)
 
 
-def _abandoned(name: str) -> str | None:
+def abandoned(name: str) -> str | None:
+    """The same, asked by whoever holds the lab's lock."""
     try:
         record = index.read(name)
     except (LabNotFound, LeftoverLab):
@@ -64,7 +65,7 @@ def reap() -> tuple[Leftover, ...]:
     found = leftovers()
     for leftover in found:
         with index.locked(leftover.name, wait=True):
-            if _abandoned(leftover.name):  # asked again: somebody may have brought it up in between
+            if abandoned(leftover.name):  # asked again: somebody may have brought it up in between
                 destroy(leftover.name)
     index.sweep()
     return found

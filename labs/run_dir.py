@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from labs.spec import RenderedLab
@@ -29,19 +29,17 @@ def owner() -> tuple[int, int]:
     return os.geteuid(), os.getegid()
 
 
-def create(lab: str, base: Path | None = None) -> Path:
-    """Make a new run directory for `lab` below `base` (default: the current folder); its stamp is UTC."""
-    base = (base or Path.cwd()).resolve()
+def choose(lab: str, folder: Path | None = None) -> Path:
+    """A run directory for `lab` that does not exist yet, below `folder` (default: the current one); not made yet."""
+    base = (folder or Path.cwd()).resolve() / RUNS_DIR / lab
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    for turn in range(1000):
-        path = base / RUNS_DIR / lab / (stamp if turn == 0 else f"{stamp}-{turn}")
-        if path.exists():
-            continue
-        _make(path)
-        _make(path / "logs")
-        _make(path / "rendered")
-        return path
-    raise FileExistsError(path)
+    return next(path for n in count() if not (path := base / (f"{stamp}-{n}" if n else stamp)).exists())
+
+
+def create(path: Path) -> None:
+    """Make a run directory and the folders in it."""
+    for part in (path, path / "logs", path / "rendered"):
+        _make(part)
 
 
 def make_log(run_dir: Path, node: str, name: str) -> Path:
@@ -75,15 +73,6 @@ def write_rendered(run_dir: Path, lab: RenderedLab, clab_text: str) -> None:
     write(run_dir, f"rendered/{lab.name}.clab.yml", clab_text)
     for path, text in lab.files.items():
         write(run_dir, f"rendered/{path}", text)
-
-
-@contextmanager
-def owned_by_user(path: Path) -> Iterator[Path]:
-    """A place that a program writes to as root: afterwards everything below belongs to the user."""
-    try:
-        yield path
-    finally:
-        hand_over(path)
 
 
 def hand_over(path: Path) -> None:

@@ -24,19 +24,24 @@ NETNS_DIR = Path("/run/netns")
 
 
 def undo_all(lab: str, journal: Journal) -> int:
-    """Undo everything in the journal that is not yet undone; returns how many changes that were.
+    """Undo everything in the journal that is not yet undone; returns how many changes that were."""
+    entries = journal.open_entries()
+    undo(lab, journal, entries)
+    return len(entries)
+
+
+def undo(lab: str, journal: Journal, entries: tuple[Entry, ...]) -> None:
+    """Undo some of a journal's changes.
 
     Processes first: one that is still making things would race with what removes them. Then the rest, last
     change first, neighbours of one verb together.
     """
-    entries = journal.open_entries()
     processes = tuple(entry for entry in entries if entry.change.undo == "process")
     rest = [entry for entry in reversed(entries) if entry.change.undo != "process"]
     for verb, group in (("process", processes), *_runs(rest)):
         if group:
             UNDO[verb](lab, group)
             journal.done(group)
-    return len(entries)
 
 
 def _runs(entries: Iterable[Entry]) -> Iterator[tuple[str, tuple[Entry, ...]]]:

@@ -1,0 +1,298 @@
+"""The command line. Exit codes: 0 held, 1 a verdict is false, 2 lab, configuration or tool error, 3 invalid run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from labs import index, reaper, views
+from labs.errors import LabNotFound, RailbedError, SpecError
+from labs.lab import Opened, Request, adopt_lab, choose_backend, close_lab, open_lab, render_request
+from labs.output import emit_json, live_progress, say
+from labs.shadowing import check_not_shadowed
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """The `railbed` command; never returns.
+
+    It leaves by os._exit: once a lab counts as up nothing may be between that and our end but the exit itself,
+    and tearing the interpreter down would only take time.
+    """
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return its exit code; every error becomes one message."""
+    mark = argv.index("--") if "--" in argv else len(argv)
+    debug = "--debug" in argv[:mark]
+    argv = [word for i, word in enumerate(argv) if i >= mark or word != "--debug"]
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        check_not_shadowed()
+        result = commands.main(argv, prog_name="railbed", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        say("railbed: interrupted; what was made has been undone")
+        return INTERRUPTED
+    except RailbedError as error:
+        say(traceback.format_exc() if debug else f"railbed: {error}")
+        return error.exit_code
+    except BrokenPipeError:  # whoever read our output has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's own last flush
+        return 0
+    except Exception as error:  # noqa: BLE001 - a bug of ours: one message, and the whole of it with --debug
+        say(traceback.format_exc() if debug else f"railbed: internal error: {error!r} (--debug shows where)")
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    """TERM ends us as an interrupt does: everything begun is undone on the way out."""
+    del signum, frame
+    raise KeyboardInterrupt
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="railbed")
+def commands() -> None:
+    """A data-center fabric on this workstation: real routing software, real packets, honest verdicts.
+
+    --debug shows where an error comes from.
+    """
+
+
+def _format(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("-f", "--format", "form", type=click.Choice(["table", "json"]), default="table")(command)
+
+
+def _lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--lab", "lab_name", envvar="RAILBED_LAB", help="Which running lab.")(command)
+
+
+def _dry_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+
+
+def _which(name: str | None) -> str:
+    """The lab that is meant: the one named, else the only one there is. Raises LabNotFound, SpecError."""
+    if name:
+        return name
+    known = index.names()
+    if not known:
+        raise LabNotFound("no lab is running", remedy="railbed up")
+    if len(known) > 1:
+        raise SpecError("no lab named, and several are there", allowed="--lab " + " | ".join(known))
+    return known[0]
+
+
+def _split_images(images: tuple[str, ...]) -> dict[str, str]:
+    wrong = [image for image in images if "=" not in image]
+    if wrong:
+        raise SpecError(f"--image {wrong[0]}", allowed="KIND=NAME or NODE=NAME")
+    return dict(image.split("=", 1) for image in images)
+
+
+@commands.command()
+@click.argument("lab", default="clos_frr")
+@click.option("--backend", default="auto", help="auto (the best there is) or netns.")
+@click.option("--name", help="The running lab's name; default: LAB with - for _.")
+@click.option("--image", "images", multiple=True, metavar="KIND=NAME", help="For backends with images.")
+@click.option("--seed", type=int, help="Everything random comes from it; default: drawn and recorded.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the fabric has converged.")
+@_dry_run
+@_format
+def up(
+    lab: str,
+    backend: str,
+    name: str | None,
+    images: tuple[str, ...],
+    seed: int | None,
+    wait: bool,
+    dry_run: bool,
+    form: str,
+) -> int:
+    """Bring a lab up: LAB is a name in the catalogs or a file. A lab that is up is reported, not rebuilt."""
+    request = Request(lab, backend=backend, name=name, seed=seed, images=_split_images(images))
+    if backend == "auto":
+        say(f"backend {choose_backend(backend).name}: this release plays labs in network namespaces")
+    if dry_run:
+        views.show_plan(render_request(request), choose_backend(backend), form)
+        return 0
+    code = 0
+
+    def report(opened: Opened) -> None:
+        nonlocal code
+        code = views.show_opened(opened, form)
+
+    with live_progress(f"railbed up {lab}") as progress:
+        open_lab(request, wait=wait, progress=progress, before_commit=report)
+    return code
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="Every lab there is.")
+@_lab_option
+@_dry_run
+def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> int:
+    """Take a lab down. Nothing of it stays but its run directory; down of nothing is fine."""
+    name = name or lab_name
+    targets = index.names() if every else (name,) if name else index.names()
+    if not every and name is None and len(targets) > 1:
+        _which(None)
+    for target in targets:
+        changes = len(index.journal(target).open_entries())
+        if dry_run:
+            say(f"{target}: {changes} changes would be undone")
+            continue
+        known = target in index.names()
+        undone = close_lab(target) if known else 0
+        say(f"{target}: down, {undone} changes undone" if known else f"{target}: not up, nothing to do")
+    if not targets:
+        say("no lab is up, nothing to do")
+    return 0
+
+
+@commands.command("list")
+@_format
+def list_labs(form: str) -> None:
+    """Every lab on this workstation, whoever started it."""
+    views.show_list(form)
+
+
+@commands.command()
+@click.argument("name", required=False)
+@_lab_option
+@_format
+def status(name: str | None, lab_name: str | None, form: str) -> int:
+    """Whether a lab is sound: nodes, links, sessions. Exit 1 when it is degraded or down."""
+    return views.show_status(name or lab_name or _which(None), form)
+
+
+@commands.command()
+@click.argument("name", required=False)
+@_lab_option
+@_format
+def inspect(name: str | None, lab_name: str | None, form: str) -> None:
+    """The design of a running lab: nodes, ports, addresses, AS numbers."""
+    views.show_design(adopt_lab(name or _which(lab_name)), form)
+
+
+@commands.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True)
+@_lab_option
+def execute(node: str, command: tuple[str, ...], lab_name: str | None) -> NoReturn:
+    """Run a command in a node: railbed exec leaf1 -- ip route. Its exit status is ours."""
+    lab = adopt_lab(_which(lab_name))
+    argv = lab.deployment.shell_argv(lab.node(node).name, command)
+    os.execvp(argv[0], argv)  # noqa: S606 - the user's own command, as argv
+
+
+@commands.command()
+@click.argument("node", required=False)
+@_lab_option
+def shell(node: str | None, lab_name: str | None) -> None:
+    """A node's own shell (vtysh on a switch); without NODE a Python one with `lab` in it."""
+    lab = adopt_lab(_which(lab_name))
+    if node is None:
+        views.python_shell(lab)
+        return
+    argv = lab.deployment.shell_argv(lab.node(node).name, views.shell_of(lab, node))
+    os.execvp(argv[0], argv)  # noqa: S606
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True)
+@_format
+def validate(files: tuple[str, ...], form: str) -> int:
+    """Check fabric and lab files; starts nothing. Exit 2 when one is wrong."""
+    return views.show_validation(files, form)
+
+
+@commands.command("render")
+@click.argument("lab", default="clos_frr")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--name", help="The lab's name.")
+@click.option("--seed", type=int, help="As in `up`.")
+@_dry_run
+def render_lab(lab: str, out: Path, name: str | None, seed: int | None, dry_run: bool) -> None:
+    """Write every file a lab would get, and its containerlab topology; starts nothing."""
+    views.write_rendering(render_request(Request(lab, name=name, seed=seed)), out, dry_run=dry_run)
+
+
+@commands.command()
+@click.argument("node")
+@_lab_option
+@_format
+def routes(node: str, lab_name: str | None, form: str) -> int:
+    """What a node forwards by, beside what the oracle expects. Exit 1 where they differ."""
+    return views.show_routes(adopt_lab(_which(lab_name)), node, form)
+
+
+@commands.command()
+@click.argument("node")
+@_lab_option
+@_format
+def sessions(node: str, lab_name: str | None, form: str) -> int:
+    """A switch's BGP sessions. Exit 1 when one is not established."""
+    return views.show_sessions(adopt_lab(_which(lab_name)), node, form)
+
+
+@commands.command()
+@click.argument("src")
+@click.argument("dst")
+@click.option("--sport", type=click.IntRange(0, 65535), default=49152, show_default=True)
+@click.option("--dport", type=click.IntRange(0, 65535), default=4791, show_default=True, help="RoCEv2's by default.")
+@click.option("--proto", type=click.Choice(["udp", "tcp"]), default="udp", show_default=True)
+@click.option("-6", "--ipv6", is_flag=True)
+@_lab_option
+@_format
+def path(
+    src: str, dst: str, sport: int, dport: int, proto: str, ipv6: bool, lab_name: str | None, form: str
+) -> int:
+    """The exact path of a flow between two hosts, as the kernels on it answer. Exit 1 when it does not arrive."""
+    return views.show_path(
+        adopt_lab(_which(lab_name)), src, dst, sport=sport, dport=dport, proto=proto, ipv6=ipv6, form=form
+    )
+
+
+@commands.command()
+@_format
+def doctor(form: str) -> int:
+    """Whether this workstation can run labs, and what to do where it cannot. Exit 2 when it cannot."""
+    return views.show_doctor(form)
+
+
+@commands.command()
+@_dry_run
+@_format
+def reap(dry_run: bool, form: str) -> None:
+    """Undo what a crash or a kill has left behind; labs that run are not touched."""
+    views.show_reaped(reaper.leftovers() if dry_run else reaper.reap(), form, dry_run=dry_run)
+
+
+@commands.command()
+@click.argument("what", type=click.Choice(["lab", "fabric"]))
+def schema(what: str) -> None:
+    """The JSON Schema of a kind of file, for editors."""
+    from labs.load import lab_schema
+    from topologies.load import fabric_schema
+
+    emit_json(lab_schema() if what == "lab" else fabric_schema())

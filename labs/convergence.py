@@ -1,0 +1,146 @@
+"""Waiting for a fabric to forward as it was designed to: routes, then reachability, then sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from labs import observe
+from labs.backends.base import Progress
+from labs.errors import NotReady
+from labs.kinds import driver
+from labs.node import LiveNode
+from labs.spec import LabSpec
+from labs.telemetry.host_watch import HostWatch
+from labs.telemetry.samples import PingSample, RouteTable
+from labs.verdicts import Verdict
+from labs.verdicts.health import vouch
+from labs.verdicts.routes import converged, routes_match
+from labs.waiting import Waited, wait_until
+from topologies.fabric import Fabric
+from topologies.routing import RouteTables, route_tables
+
+T = TypeVar("T")
+
+# How long a switch may show nothing new before its daemons are asked whether they are there at all.
+PATIENCE_S = 5.0
+# Past the deadline we keep looking for this long, only to say by how much it was missed.
+GRACE_S = 5.0
+
+
+@dataclass
+class _Progressing:
+    """Which switches already forward as expected. Only the first of the others is polled, until it does.
+
+    Asking costs the CPU that the daemons need to converge; and as switches converge at about the same time, one
+    that is still behind says as much as all.
+    """
+
+    expected: RouteTables
+    nodes: Mapping[str, LiveNode]
+    seen: dict[str, RouteTable] = field(default_factory=dict)
+
+    def probe(self) -> tuple[str, ...]:
+        """Ask again; returns the switches that do not forward as expected yet."""
+        behind = [name for name in self.expected if not self._matches(name)]
+        if behind and self._look(behind[0]):
+            observe.ask_all(lambda node: self._look(node.name), [self.nodes[name] for name in behind[1:]])
+        return tuple(name for name in behind if not self._matches(name))
+
+    def look_again(self) -> tuple[RouteTable, ...]:
+        """What every switch that is behind forwards by now, and what the others did when they were last asked."""
+        behind = [self.nodes[name] for name in self.expected if not self._matches(name)]
+        observe.ask_all(lambda node: self._look(node.name), behind)
+        return tuple(self.seen.values())
+
+    def _look(self, name: str) -> bool:
+        node = self.nodes[name]
+        self.seen[name] = driver(node.kind).routes(node)
+        return self._matches(name)
+
+    def _matches(self, name: str) -> bool:
+        table = self.seen.get(name)
+        return table is not None and bool(routes_match({name: self.expected[name]}, [table]).held)
+
+
+def wait_routes(fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float) -> Verdict:
+    """Wait until every switch of `fabric` forwards exactly as the oracle says. Raises NotReady."""
+    watch = _Progressing(route_tables(fabric, None if spec.ipv6 else 4), nodes)
+    with HostWatch() as host:
+        waited = wait_until("routes match", watch.probe, lambda behind: not behind, within=within, grace=GRACE_S)
+    verdict = routes_match(watch.expected, watch.look_again())
+    return vouch(_on_time(verdict, waited), host.sample())
+
+
+def wait_converged(
+    fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float, progress: Progress
+) -> Verdict:
+    """Wait until routes match, every host reaches every other, and every session is up. Raises NotReady."""
+    watch = _Progressing(route_tables(fabric, None if spec.ipv6 else 4), nodes)
+    switches = [nodes[node.name] for node in fabric.switches]
+    hosts = [nodes[node.name] for node in fabric.hosts]
+    checked = Once(lambda: _check_daemons(switches), after=PATIENCE_S)
+
+    def probe() -> Behind:
+        behind = watch.probe()
+        if behind:
+            progress(f"routes {len(watch.expected) - len(behind)}/{len(watch.expected)}")
+            checked()
+            return Behind(routes=behind)
+        progress("pings")
+        return Behind(pings=tuple(p for p in observe.pings(fabric, hosts, ipv6=spec.ipv6) if p.lost))
+
+    with HostWatch() as host:
+        waited = wait_until("converged", probe, lambda seen: seen == Behind(), within=within, grace=GRACE_S)
+    verdict = converged(
+        observe.sessions(switches),
+        expected_sessions=2 * len(fabric.fabric_links),
+        routes=routes_match(watch.expected, watch.look_again()),
+        pings=waited.last.pings,
+        took_s=waited.took_s,
+        within_s=within,
+    )
+    return vouch(_on_time(verdict, waited), host.sample())
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is not as it should be yet: switches by name, lost pings."""
+
+    routes: tuple[str, ...] = ()
+    pings: tuple[PingSample, ...] = ()
+
+
+@dataclass
+class Once:
+    """Does something once, the first time it is called more than `after` seconds from now."""
+
+    act: Callable[[], None]
+    after: float
+    began: float = field(default_factory=time.monotonic)
+    acted: bool = False
+
+    def __call__(self) -> None:
+        if not self.acted and time.monotonic() - self.began > self.after:
+            self.acted = True
+            self.act()
+
+
+def _check_daemons(switches: Iterable[LiveNode]) -> None:
+    """Raise NotReady for the first daemon that does not answer: no waiting helps then."""
+    nodes = tuple(switches)
+    for node, ready in zip(
+        nodes, observe.ask_all(lambda node: driver(node.kind).readiness(node), nodes), strict=True
+    ):
+        if not ready.ready:
+            raise NotReady(
+                f"{node.name}: {', '.join(ready.missing)} does not answer", remedy="its log is in the run directory"
+            )
+
+
+def _on_time(verdict: Verdict, waited: Waited[T]) -> Verdict:
+    """The verdict with how long it took; one that came true only past its deadline is false."""
+    evidence = replace(verdict.evidence, summary=f"{waited}; {verdict.evidence.summary}")
+    return replace(verdict, held=verdict.held and waited.held, evidence=evidence)

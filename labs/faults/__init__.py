@@ -1,0 +1,1 @@
+"""Faults: what can be broken on purpose, and always comes back."""

@@ -1,0 +1,35 @@
+"""The faults there are. Each is a context manager: journaled before it is made, undone when the block ends,
+by `railbed down`, and by `railbed reap` after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from labs import kernel
+from labs.journal import Change
+from labs.kinds import driver
+from labs.lab import Lab
+from topologies.fabric import Link, Port
+
+
+@contextmanager
+def link_down(lab: Lab, link: Link | str) -> Iterator[Link]:
+    """Cut a cable: both switches lose it at once, a host keeps its addresses and sees no carrier.
+
+    Imitates a pulled cable or a dead transceiver. Detected by carrier loss at both ends. Setting a host's own
+    interface down would also remove its static routes, which a cut cable does not.
+    """
+    cut = lab.fabric.link(str(link))
+    ends = [port for port in cut.ends if lab.fabric.node(port.node).is_switch]
+    changes = [Change("link", {"netns": lab.deployment.netns(p.node).name, "netdev": _netdev(lab, p)}) for p in ends]
+    with lab.changed(*changes):
+        for port in ends:
+            with kernel.inside_netns(lab.deployment.netns(port.node)):
+                kernel.set_link(_netdev(lab, port), up=False)
+        yield cut
+
+
+def _netdev(lab: Lab, port: Port) -> str:
+    node = lab.node(port.node)
+    return driver(node.kind).netdev(node, port.name)

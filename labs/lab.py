@@ -1,0 +1,352 @@
+"""A lab, live. `open_lab` is the table of contents of everything this package does."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labs import index, observe, reaper, run_dir
+from labs.backends import backend as backend_named
+from labs.backends.base import Backend, Deployment, NodeState, Progress
+from labs.convergence import wait_converged, wait_routes
+from labs.errors import LabNotFound, LeftoverLab
+from labs.index import LabRecord, Stage
+from labs.journal import Change, boot_id
+from labs.kinds import KINDS
+from labs.load import load_lab, spec_from_dict, spec_to_dict
+from labs.node import LiveNode
+from labs.path import Path as FlowPath
+from labs.path import paths
+from labs.render import clab_text, fingerprint, render
+from labs.spec import RenderedLab
+from labs.telemetry.samples import BgpSession, PortSample, RouteTable
+from labs.undo import identity, undo
+from labs.verdicts import Verdict
+from topologies import addressing
+from topologies.errors import SpecError
+from topologies.fabric import Fabric, Node
+from topologies.load import fabric_from_dict, fabric_to_dict
+from traffic.flows import FiveTuple, Transport
+
+# FRR's own advice for CI is to allow BGP no less than 130 s: a workstation under load is slow, not broken.
+CONVERGE_WITHIN = 130.0
+SEEDS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asked for: a lab or fabric by name or file, and how it is to differ from that.
+
+    `owned` labs end with the process that opened them (a test run); others live until `down`.
+    """
+
+    ref: str
+    backend: str = "auto"
+    name: str | None = None
+    seed: int | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    owned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A lab that is up. `converged` is None when it was found running, or when nobody waited."""
+
+    lab: Lab
+    converged: Verdict | None
+    found_running: bool = False
+
+
+def open_lab(
+    request: Request,
+    *,
+    wait: bool = True,
+    within: float = CONVERGE_WITHIN,
+    progress: Progress = lambda _: None,
+    before_commit: Callable[[Opened], None] = lambda _: None,
+) -> Opened:
+    """Bring a lab up, or find it running. Whatever fails, nothing is left behind.
+
+    A lab that does not converge `within` seconds stays up for people to look at: that is a finding about the
+    fabric, in `Opened.converged`. `before_commit` gets the lab just before it counts as up; from then on only
+    `close()` or ``railbed down`` end it.
+
+    Raises SpecError, PreflightFailed, LeftoverLab (the name is taken), DeployFailed, NotReady.
+    """
+    player = choose_backend(request.backend)
+    rendered = render_request(request)
+    with index.locked(rendered.name):
+        running = _find_running(rendered, request)
+        if running is not None:
+            opened = Opened(running, None, found_running=True)
+            before_commit(opened)
+            return opened
+        player.preflight(rendered)
+        with _undone_on_failure(rendered.name):
+            run_path = _begin(rendered, player, request)
+            started = time.monotonic()
+            deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
+            deployed = time.monotonic()
+            lab = Lab(rendered, player.name, deployment, run_path)
+            verdict = lab.wait_converged(within, progress) if wait else None
+            lab.timings = {
+                "deploy_s": round(deployed - started, 3),
+                "converge_s": round(time.monotonic() - deployed, 3) if wait else None,
+                "total_s": round(time.monotonic() - started, 3),
+            }
+            _keep(lab)
+            opened = Opened(lab, verdict)
+            before_commit(opened)
+            index.move_to(rendered.name, Stage.UP)
+            return opened
+
+
+def adopt_lab(name: str) -> Lab:
+    """Attach to a lab that is running. Raises LabNotFound, or LeftoverLab for what a crash left."""
+    record = index.read(name)
+    because = reaper.orphaned(name)
+    if because:
+        raise LeftoverLab(f"lab {name!r} is a leftover: {because}", remedy="railbed reap")
+    try:
+        data = json.loads((Path(record.run_dir) / "lab.json").read_text())
+    except FileNotFoundError:
+        raise LeftoverLab(
+            f"the run directory of lab {name!r} is gone ({record.run_dir})", remedy=f"railbed down {name}"
+        ) from None
+    rendered = render(spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
+    run_path = Path(record.run_dir)
+    deployment = backend_named(record.backend).adopt(rendered, run_path, index.journal(name))
+    lab = Lab(rendered, record.backend, deployment, run_path)
+    lab.timings = data.get("timings", lab.timings)
+    return lab
+
+
+def close_lab(name: str) -> int:
+    """Take a lab down, whatever state it is in; returns how many changes were undone. Idempotent."""
+    with index.locked(name, wait=True):
+        try:
+            folder = Path(index.read(name).run_dir)
+        except (LabNotFound, LeftoverLab):
+            return reaper.destroy(name)
+        undone = reaper.destroy(name)
+        if folder.is_dir():
+            run_dir.hand_over(folder)
+        return undone
+
+
+def choose_backend(name: str) -> Backend:
+    """The backend of that name; ``auto`` takes the best that this workstation can play. Raises SpecError."""
+    return backend_named("netns" if name == "auto" else name)
+
+
+def render_request(request: Request) -> RenderedLab:
+    """Load and render what was asked for. A running lab of that name lends its seed to a request that has none."""
+    spec, fabric = load_lab(request.ref, seed=0, kinds=KINDS)
+    name = request.name or spec.name.replace("_", "-")
+    check_lab_name(name)
+    if request.seed is not None and not 0 <= request.seed < SEEDS:
+        raise SpecError(f"seed {request.seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
+    seed = _seed_of_running(name) if request.seed is None else request.seed
+    spec, fabric = load_lab(request.ref, seed=secrets.randbelow(SEEDS) if seed is None else seed, kinds=KINDS)
+    return render(spec, fabric, name)
+
+
+def check_lab_name(name: str) -> None:
+    """Refuse a name that must not reach a path or an interface. Raises SpecError."""
+    plain = set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    if not (name and len(name) <= 32 and name[0].isalpha() and set(name) <= plain):
+        raise SpecError(f"lab name {name!r}", allowed="a-z first, then a-z, 0-9 and -, 32 characters at most")
+
+
+class Lab:
+    """A running lab: its design, its nodes, and what can be asked of all of them."""
+
+    def __init__(self, rendered: RenderedLab, backend: str, deployment: Deployment, run_path: Path) -> None:
+        self.rendered = rendered
+        self.backend = backend
+        self.deployment = deployment
+        self.run_dir = run_path
+        self.timings: dict[str, float | None] = {"deploy_s": None, "converge_s": None, "total_s": None}
+        self.nodes: Mapping[str, LiveNode] = {
+            node.name: LiveNode(
+                node,
+                rendered.spec.kinds[node.tier],
+                rendered.fabric.ports(node),
+                deployment.channel(node.name),
+            )
+            for node in rendered.fabric.nodes
+        }
+
+    @property
+    def name(self) -> str:
+        """The running lab's name."""
+        return self.rendered.name
+
+    @property
+    def fabric(self) -> Fabric:
+        """The design."""
+        return self.rendered.fabric
+
+    @property
+    def seed(self) -> int:
+        """The one seed that everything random in this lab comes from."""
+        return self.rendered.spec.seed
+
+    def node(self, name: str | Node) -> LiveNode:
+        """A node by name. Raises SpecError that lists what there is."""
+        return self.nodes[self.fabric.node(str(name)).name]
+
+    @property
+    def switches(self) -> tuple[LiveNode, ...]:
+        """The nodes that route for others."""
+        return tuple(self.nodes[node.name] for node in self.fabric.switches)
+
+    @property
+    def hosts(self) -> tuple[LiveNode, ...]:
+        """The end nodes."""
+        return tuple(self.nodes[node.name] for node in self.fabric.hosts)
+
+    def routes(self, node: str | Node) -> RouteTable:
+        """What a node forwards by."""
+        return observe.route_tables([self.node(node)])[0]
+
+    def sessions(self, node: str | Node | None = None) -> tuple[BgpSession, ...]:
+        """The BGP sessions of one switch, or of all."""
+        return observe.sessions([self.node(node)] if node else self.switches)
+
+    def counters(self) -> Mapping[tuple[str, str], PortSample]:
+        """The counters of every port of every running node, by (node, port)."""
+        return observe.all_port_samples(self.nodes.values())
+
+    def paths(self, flows: Sequence[FiveTuple], sources: Sequence[str]) -> tuple[FlowPath, ...]:
+        """The paths that the kernels of the fabric give these flows, each starting at its source host."""
+        return paths(self.fabric, self.nodes, flows, sources)
+
+    def path(
+        self, src: str, dst: str, *, sport: int, dport: int, transport: Transport = Transport.UDP, family: int = 4
+    ) -> FlowPath:
+        """The path of one flow between the first cards of two hosts."""
+        ends = [str(addressing.host_address(self.fabric, host, 1, family)) for host in (src, dst)]
+        return self.paths([FiveTuple(ends[0], ends[1], transport, sport, dport)], [src])[0]
+
+    def wait_converged(self, within: float = CONVERGE_WITHIN, progress: Progress = lambda _: None) -> Verdict:
+        """Wait until every session is up, every switch forwards as the oracle says and every host reaches every other.
+
+        Raises NotReady when a daemon does not answer.
+        """
+        return wait_converged(self.fabric, self.nodes, self.rendered.spec, within=within, progress=progress)
+
+    def wait_routes_match(self, fabric: Fabric | None = None, *, within: float = CONVERGE_WITHIN) -> Verdict:
+        """Wait until every switch forwards as the oracle says for `fabric`, by default the lab's own design."""
+        return wait_routes(fabric or self.fabric, self.nodes, self.rendered.spec, within=within)
+
+    def stop(self, node: str | Node) -> None:
+        """Cut a node's power: its processes are gone and its neighbours lose carrier."""
+        self.deployment.set_state(self.node(node).name, NodeState.STOPPED)
+
+    def start(self, node: str | Node) -> None:
+        """Start a stopped node, or let a paused one go on; links and configuration come back."""
+        self.deployment.set_state(self.node(node).name, NodeState.RUNNING)
+
+    def pause(self, node: str | Node) -> None:
+        """Freeze a node's processes; its kernel goes on forwarding."""
+        self.deployment.set_state(self.node(node).name, NodeState.PAUSED)
+
+    @contextmanager
+    def changed(self, *changes: Change) -> Iterator[None]:
+        """Journal changes for the length of a block; the block makes them and undoes them."""
+        journal = index.journal(self.name)
+        entries = journal.will(*changes)
+        try:
+            yield
+        finally:
+            undo(self.name, journal, entries)
+
+    def close(self) -> None:
+        """Take the lab down. Idempotent."""
+        close_lab(self.name)
+
+    def __repr__(self) -> str:
+        return f"<lab {self.name}: {self.fabric.name} on {self.backend}, {len(self.nodes)} nodes>"
+
+
+def _find_running(rendered: RenderedLab, request: Request) -> Lab | None:
+    """The lab of that name, when it runs this very rendering; leftovers of a crash are undone here.
+
+    Raises LeftoverLab when something else runs under the name.
+    """
+    if rendered.name not in index.names():
+        return None
+    if reaper.abandoned(rendered.name):
+        reaper.destroy(rendered.name)
+        return None
+    record = index.read(rendered.name)
+    wanted = request.backend if request.backend != "auto" else record.backend
+    if record.fingerprint != fingerprint(rendered) or record.backend != wanted:
+        raise LeftoverLab(
+            f"a different lab {rendered.name!r} is running (backend {record.backend}, seed {record.seed}, "
+            f"started in {record.run_dir})",
+            remedy=f"railbed down {rendered.name}, or choose another --name",
+        )
+    return adopt_lab(rendered.name)
+
+
+def _seed_of_running(name: str) -> int | None:
+    try:
+        return index.read(name).seed
+    except (LabNotFound, LeftoverLab):
+        return None
+
+
+def _begin(rendered: RenderedLab, player: Backend, request: Request) -> Path:
+    """Enter the lab into the index, then make its run directory: a crash in between leaves only what `reap` finds."""
+    run_path = run_dir.choose(rendered.name, request.folder)
+    record = LabRecord(
+        name=rendered.name,
+        backend=player.name,
+        run_dir=str(run_path),
+        fingerprint=fingerprint(rendered),
+        seed=rendered.spec.seed,
+        stage=Stage.STARTING,
+        boot=boot_id(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        owner=identity(os.getpid()) if request.owned else None,
+    )
+    index.write(record)
+    run_dir.create(run_path)
+    run_dir.write_rendered(run_path, rendered, clab_text(rendered))
+    return run_path
+
+
+def _keep(lab: Lab) -> None:
+    run_dir.write_json(
+        lab.run_dir,
+        "lab.json",
+        {
+            "schema": 1,
+            "lab": lab.name,
+            "backend": lab.backend,
+            "seed": lab.seed,
+            "spec": spec_to_dict(lab.rendered.spec),
+            "fabric": fabric_to_dict(lab.fabric),
+            "timings": lab.timings,
+        },
+    )
+
+
+@contextmanager
+def _undone_on_failure(name: str) -> Iterator[None]:
+    """Undo what was made when the block does not come to its end, for whatever reason."""
+    try:
+        yield
+    except BaseException:
+        reaper.destroy(name)
+        raise

@@ -1,0 +1,114 @@
+"""What state a running lab is in, as plain data: the JSON of `railbed up` and `railbed status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labs import index, observe
+from labs.backends import backend as backend_named
+from labs.backends.base import NodeState
+from labs.errors import LabError
+from labs.kinds import driver
+from labs.lab import Lab
+from labs.node import LiveNode
+from labs.telemetry.samples import PortSample
+from topologies import addressing
+from topologies.fabric import Link
+
+SCHEMA = 1
+
+
+def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
+    """Ask every node and link of a lab for its state; fields as in `railbed status --format json`.
+
+    ``state`` is ``ready`` when every node runs, every link is up and every session established, else ``degraded``
+    (``starting`` while `railbed up` has not ended).
+    """
+    states = lab.deployment.states()
+    running = [node for node in lab.nodes.values() if states[node.name] is not NodeState.STOPPED]
+    answers = dict(zip([n.name for n in running], observe.ask_all(_ask, running), strict=True))
+    nodes = [_node(lab, node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
+    samples = {key: sample for answer in answers.values() if answer for key, sample in answer.ports.items()}
+    faulted = _faulted(lab)
+    links = [_link(link, samples, faulted) for link in lab.fabric.links]
+    established = sum(answer.established for answer in answers.values() if answer)
+    expected = 2 * len(lab.fabric.fabric_links)
+    sound = (
+        established == expected
+        and all(node["state"] == "running" for node in nodes)
+        and all(link["state"] == "up" for link in links)
+    )
+    return {
+        "schema": SCHEMA,
+        "lab": lab.name,
+        "backend": lab.backend,
+        "state": "starting" if starting else "ready" if sound else "degraded",
+        "seed": lab.seed,
+        "run_dir": str(lab.run_dir),
+        "nodes": nodes,
+        "links": links,
+        "bgp": {"established": established, "expected": expected},
+        "timings": dict(lab.timings),
+        "capabilities": capabilities(lab.backend),
+    }
+
+
+def capabilities(backend: str) -> dict[str, object]:
+    """What labs on a backend can do here: ``{name: {"have", "because"}}``."""
+    found = backend_named(backend).capabilities()
+    return {item.name: {"have": item.have, "because": item.because} for item in found}
+
+
+class _Answer:
+    """What one running node said: its ports' counters and how many of its sessions are up."""
+
+    __slots__ = ("established", "ports")
+
+    def __init__(self, ports: Mapping[tuple[str, str], PortSample], established: int) -> None:
+        self.ports = ports
+        self.established = established
+
+
+def _ask(node: LiveNode) -> _Answer | None:
+    """None when the node does not answer: that is its state, not an error of ours."""
+    try:
+        ports = {(sample.node, sample.port): sample for sample in observe.port_samples(node).values()}
+        return _Answer(ports, sum(session.established for session in driver(node.kind).sessions(node)))
+    except LabError:
+        return None
+
+
+def _node(lab: Lab, live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str, object]:
+    node = live.node
+    unready = state is NodeState.RUNNING and answer is None
+    return {
+        "name": node.name,
+        "kind": live.kind,
+        "tier": str(node.tier),
+        "state": "unready" if unready else str(state),
+        "loopback": str(addressing.loopback(node)) if node.is_switch else None,
+        "asn": node.asn,
+    }
+
+
+def _link(
+    link: Link, samples: Mapping[tuple[str, str], PortSample], faulted: frozenset[tuple[str, str]]
+) -> dict[str, object]:
+    ends = [(port.node, port.name) for port in link.ends]
+    up = all(end in samples and samples[end].up for end in ends)
+    state = "faulted" if faulted & set(ends) else "up" if up else "down"
+    return {"name": link.name, "a": str(link.a), "b": str(link.b), "state": state, "rate_bps": link.rate_bps}
+
+
+def _faulted(lab: Lab) -> frozenset[tuple[str, str]]:
+    """The ports that a fault of ours has set down, from the journal."""
+    ports = {
+        (lab.deployment.netns(port.node).name, driver(lab.node(port.node).kind).netdev(lab.node(port.node), port.name)): (
+            port.node,
+            port.name,
+        )
+        for link in lab.fabric.links
+        for port in link.ends
+    }
+    cut = [entry.change.args for entry in index.journal(lab.name).open_entries() if entry.change.undo == "link"]
+    return frozenset(ports[key] for args in cut if (key := (str(args["netns"]), str(args["netdev"]))) in ports)
