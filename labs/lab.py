@@ -58,10 +58,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A lab that is up. `converged` is None when it was found running, or when nobody waited."""
+    """A lab that is up. `lab.converged` is None when it was found running, or when nobody waited."""
 
     lab: Lab
-    converged: Verdict | None
     found_running: bool = False
 
 
@@ -72,12 +71,13 @@ def open_lab(
     within: float = CONVERGE_WITHIN,
     progress: Progress = lambda _: None,
     before_commit: Callable[[Opened], None] = lambda _: None,
+    timeout_scale: float = 1.0,
 ) -> Opened:
     """Bring a lab up, or find it running. Whatever fails, nothing is left behind.
 
     A lab that does not converge `within` seconds stays up for people to look at: that is a finding about the
-    fabric, in `Opened.converged`. `before_commit` gets the lab just before it counts as up; from then on only
-    `close()` or ``railbed down`` end it.
+    fabric, in `Lab.converged`. `before_commit` gets the lab just before it counts as up; from then on only
+    `close()` or ``railbed down`` end it. `timeout_scale` stretches every deadline of the lab.
 
     Raises SpecError, PreflightFailed, LeftoverLab (the name is taken), DeployFailed, NotReady.
     """
@@ -86,7 +86,7 @@ def open_lab(
     with index.locked(rendered.name):
         running = _find_running(rendered, request)
         if running is not None:
-            opened = Opened(running, None, found_running=True)
+            opened = Opened(running, found_running=True)
             before_commit(opened)
             return opened
         player.preflight(rendered)
@@ -96,14 +96,15 @@ def open_lab(
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
             deployed = time.monotonic()
             lab = Lab(rendered, player.name, deployment, run_path)
-            verdict = lab.wait_converged(within, progress) if wait else None
+            lab.timeout_scale = timeout_scale
+            lab.converged = lab.wait_converged(within, progress) if wait else None
             lab.timings = {
                 "deploy_s": round(deployed - started, 3),
                 "converge_s": round(time.monotonic() - deployed, 3) if wait else None,
                 "total_s": round(time.monotonic() - started, 3),
             }
             _keep(lab)
-            opened = Opened(lab, verdict)
+            opened = Opened(lab)
             before_commit(opened)
             index.move_to(rendered.name, Stage.UP)
             return opened
@@ -174,6 +175,8 @@ class Lab:
         self.backend = backend
         self.deployment = deployment
         self.run_dir = run_path
+        self.timeout_scale = 1.0
+        self.converged: Verdict | None = None
         self.timings: dict[str, float | None] = {"deploy_s": None, "converge_s": None, "total_s": None}
         self.nodes: Mapping[str, LiveNode] = {
             node.name: LiveNode(
@@ -242,11 +245,12 @@ class Lab:
 
         Raises NotReady when a daemon does not answer.
         """
+        within *= self.timeout_scale
         return wait_converged(self.fabric, self.nodes, self.rendered.spec, within=within, progress=progress)
 
     def wait_routes_match(self, fabric: Fabric | None = None, *, within: float = CONVERGE_WITHIN) -> Verdict:
         """Wait until every switch forwards as the oracle says for `fabric`, by default the lab's own design."""
-        return wait_routes(fabric or self.fabric, self.nodes, self.rendered.spec, within=within)
+        return wait_routes(fabric or self.fabric, self.nodes, self.rendered.spec, within=within * self.timeout_scale)
 
     def stop(self, node: str | Node) -> None:
         """Cut a node's power: its processes are gone and its neighbours lose carrier."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from labs import index
 from labs.errors import LabNotFound, LeftoverLab
 from labs.index import Stage
-from labs.undo import start_time, undo_all
+from labs.undo import is_process, undo_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def abandoned(name: str) -> str | None:
         return f"railbed was killed while it was {record.stage}"
     if not record.this_boot:
         return "the workstation has been restarted since"
-    if record.owner and start_time(int(str(record.owner["pid"]))) != record.owner["start"]:
+    if record.owner and not is_process(record.owner):
         return f"the process that used it ({record.owner['pid']}) is gone"
     return None
 

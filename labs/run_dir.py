@@ -39,13 +39,13 @@ def choose(lab: str, folder: Path | None = None) -> Path:
 def create(path: Path) -> None:
     """Make a run directory and the folders in it."""
     for part in (path, path / "logs", path / "rendered"):
-        _make(part)
+        create_folder(part)
 
 
 def make_log(run_dir: Path, node: str, name: str) -> Path:
     """A node's log folder with an empty log in it that any daemon, whatever its user, may append to."""
     folder = run_dir / "logs" / node
-    _make(folder)
+    create_folder(folder)
     folder.chmod(0o777)
     log = folder / name
     log.touch()
@@ -57,7 +57,7 @@ def make_log(run_dir: Path, node: str, name: str) -> Path:
 def write(run_dir: Path, name: str, text: str) -> Path:
     """Write one file of the run directory, making folders on the way."""
     path = run_dir / name
-    _make(path.parent)
+    create_folder(path.parent)
     path.write_text(text)
     _own(path)
     return path
@@ -85,11 +85,11 @@ def hand_over(path: Path) -> None:
             _own(Path(folder) / name)
 
 
-def _make(path: Path) -> None:
-    """mkdir -p whose new folders belong to the user."""
+def create_folder(path: Path) -> None:
+    """As mkdir -p, whose new folders belong to the user."""
     if path.is_dir():
         return
-    _make(path.parent)
+    create_folder(path.parent)
     path.mkdir(exist_ok=True)
     _own(path)
 

@@ -44,7 +44,7 @@ def check_not_shadowed(origin: Callable[[str], Path | None] = _origin) -> None:
         )
 
 
-def check_no_other_distribution(installed: Callable[[], Mapping[str, list[str]]] = _distributions) -> None:
+def check_sole_distribution(installed: Callable[[], Mapping[str, list[str]]] = _distributions) -> None:
     """Raise PreflightFailed when another installed distribution ships one of the three.
 
     It reads the metadata of everything installed, some 50 ms: for `railbed doctor`.

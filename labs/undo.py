@@ -11,16 +11,19 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
 from labs import kernel, sysctl
+from labs.errors import NotReady
 from labs.journal import Entry, Journal, Undo, boot_id
 
 TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
 NETNS_DIR = Path("/run/netns")
+KILL_WITHIN = 20.0
 
 
 def undo_all(lab: str, journal: Journal) -> int:
@@ -59,14 +62,13 @@ def _runs(entries: Iterable[Entry]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
 def end_processes(lab: str, entries: tuple[Entry, ...]) -> None:
     """End what was started: recorded pids whose start time and boot match, and all that carry the start token."""
     del lab
-    recorded = {
-        int(str(fact["pid"]))
-        for entry in entries
-        for fact in entry.facts
-        if fact.get("boot") == boot_id() and fact.get("start") == start_time(int(str(fact["pid"])))
-    }
+    facts = [fact for entry in entries for fact in entry.facts]
     marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode() for entry in entries}
-    kill_until_gone(lambda: recorded | _carriers(marks))
+    kill_until_gone(lambda: _recorded(facts) | _carriers(marks))
+
+
+def _recorded(facts: Iterable[Mapping[str, object]]) -> set[int]:
+    return {int(str(fact["pid"])) for fact in facts if is_process(fact)}
 
 
 def _carriers(marks: set[bytes]) -> set[int]:
@@ -120,9 +122,13 @@ def raise_link(lab: str, entries: tuple[Entry, ...]) -> None:
 def kill_until_gone(find: Callable[[], set[int]]) -> None:
     """KILL what `find` finds, wait for its end, and look again until nothing is left.
 
-    Never ourselves: a test may run inside a namespace of its own making.
+    Never ourselves: a test may run inside a namespace of its own making. A process that a KILL has not ended in
+    KILL_WITHIN seconds hangs in the kernel; raises NotReady that names it.
     """
-    while pids := find() - {os.getpid()}:
+    deadline = time.monotonic() + KILL_WITHIN
+    while pids := {pid for pid in find() if pid != os.getpid() and start_time(pid) is not None}:
+        if time.monotonic() > deadline:
+            raise NotReady(f"processes do not end: {sorted(pids)}", remedy="railbed reap, once they have")
         waiting = []
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -133,17 +139,23 @@ def kill_until_gone(find: Callable[[], set[int]]) -> None:
         for fd in waiting:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
-            poll.poll(10_000)
+            poll.poll(int(1000 * KILL_WITHIN))
             os.close(fd)
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot; None when there is no such process."""
+    """When a process was started, in clock ticks since boot; None for one that is not there, or only not yet buried."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_process(fact: Mapping[str, object]) -> bool:
+    """Whether the process that `identity()` once described still runs."""
+    start = start_time(int(str(fact["pid"])))
+    return start is not None and fact.get("boot") == boot_id() and fact.get("start") == start
 
 
 def identity(pid: int) -> Mapping[str, object]:

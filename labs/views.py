@@ -26,7 +26,7 @@ from traffic.flows import Transport
 
 def show_opened(opened: Opened, form: str) -> int:
     """What `up` says at its end. 0 when the fabric has converged, 1 when it has not; raises RunInvalid."""
-    lab, verdict = opened.lab, opened.converged
+    lab, verdict = opened.lab, opened.lab.converged
     facts = status(lab, starting=verdict is None and not opened.found_running)
     if form == "json":
         emit_json(facts)

@@ -147,9 +147,8 @@ def _check_cables(by_name: Mapping[str, Node], cables: Sequence[Cable]) -> None:
     cabled = {name for name, _ in used}
     for node in by_name.values():
         if node.name not in cabled:
-            what = "switch" if node.is_switch else "host"
-            found = f"found no link to the {what} {node.name}"
-            raise SpecError(found, allowed="at least one link a node", where=Where(key=f"nodes.{node.name}"))
+            found = f"found a {'switch' if node.is_switch else 'host'} without a link"
+            raise SpecError(found, allowed="at least one link", where=Where(key=f"nodes.{node.name}"))
 
 
 def _check_port(by_name: Mapping[str, Node], port: Port, where: Where) -> None:
@@ -169,7 +168,7 @@ def _check_ends(one: Node, other: Node, where: Where) -> None:
         raise SpecError(found, allowed="two different nodes", where=where)
     for near, far in ((one, other), (other, one)):
         if not near.is_switch and far.tier is not Tier.LEAF:
-            found = f"found a cable from host {near} to {far.tier} {far}"
+            found = f"found a cable from host {near} to {far}, a {far.tier}"
             raise SpecError(found, allowed="hosts are cabled to leaves only", where=where)
     if one.asn == other.asn:
         raise SpecError(

@@ -19,7 +19,7 @@ from topologies.errors import SpecError, Where
 
 MOST_BYTES = 1024 * 1024
 MOST_DEPTH = 16
-MOST_VALUES = 100_000
+MOST_VALUES = 50_000
 MOST_ANCHORS = 32
 MOST_DIGITS = 40
 
@@ -27,22 +27,27 @@ KeyPath = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBER = re.compile(
+    rf"{_INT.pattern}|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 _WORDS: Mapping[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-# What PyYAML says, in words for somebody who did not write a YAML parser.
+_STANDARD_TAG = "tag:yaml.org,2002:"
+# What PyYAML says, in words for somebody who did not write a YAML parser; True where the line to look at is the
+# one on which the thing began.
 _SAID = (
-    ("'\\t' that cannot start any token", "found a tab", "spaces for indentation"),
-    ("could not find expected ':'", "found a line without a ':'", "key: value"),
-    ("mapping values are not allowed here", "found a second ':' or a wrong indentation", "one key: value a line"),
-    ("unexpected end of stream", "found an opening quote that is never closed", "a closing quote"),
-    ("expected ',' or ']'", "found a '[' that is never closed", "a closing ']'"),
-    ("expected ',' or '}'", "found a '{' that is never closed", "a closing '}'"),
-    ("expected <block end>", "found a line that is indented differently from its siblings", "the same indentation"),
-    ("incompatible YAML document", "found another version of YAML", "YAML 1.1 or 1.2"),
+    ("'\\t' that cannot start any token", "found a tab", "spaces for indentation", False),
+    ("could not find expected ':'", "found a line without a ':'", "key: value", True),
+    ("mapping values are not allowed", "found a second ':' or a wrong indentation", "one key: value a line", False),
+    ("unexpected end of stream", "found an opening quote that is never closed", "a closing quote", True),
+    ("expected ',' or ']'", "found a '[' that is never closed", "a closing ']'", True),
+    ("expected ',' or '}'", "found a '{' that is never closed", "a closing '}'", True),
+    ("but found '<stream end>'", "the file ends inside a list or mapping", "what closes it", False),
+    ("expected <block end>", "found a line that is indented unlike its siblings", "the same indentation", False),
+    ("incompatible YAML document", "found another version of YAML", "YAML 1.1 or 1.2", False),
 )
 
 
@@ -76,10 +81,6 @@ class Source:
         *_, (node, _) = self._walk(path)
         return node.plain()
 
-    def has(self, path: KeyPath) -> bool:
-        """True when something stands at the path."""
-        return len(list(self._walk(path, lenient=True))) == len(path) + 1
-
     def where(self, path: KeyPath = ()) -> Where:
         """File, line and key of a path; the line of what encloses it when there is nothing at the path itself."""
         *_, (_, line) = self._walk(path, lenient=True)
@@ -100,21 +101,32 @@ class Source:
         node, line = self.root, self.root.line
         yield node, line
         for step in path:
-            try:
-                inner = node.value[step]  # type: ignore[index]  # a wrong step is what the except is for
-            except (KeyError, IndexError, TypeError):
-                if lenient:
-                    return
-                raise KeyError(dotted(path)) from None
-            line = node.key_lines.get(step, inner.line) if isinstance(step, str) else inner.line
+            inner = _inside(node, step)
+            if inner is None and lenient:
+                return
+            if inner is None:
+                raise KeyError(dotted(path))
+            line = node.key_lines[step] if isinstance(step, str) else inner.line
             node = inner
             yield node, line
 
 
+def _inside(node: Marked, step: str | int) -> Marked | None:
+    if isinstance(node.value, dict) and isinstance(step, str):
+        return node.value.get(step)
+    if isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+        return node.value[step]
+    return None
+
+
 def dotted(path: KeyPath) -> str:
-    """``links[0].rate`` for ("links", 0, "rate")."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    """``links[0].rate`` for ("links", 0, "rate"); a key that is no plain word stands in quotes."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_word(step)}" for step in path)
     return text.removeprefix(".")
+
+
+def _word(key: str) -> str:
+    return key if re.fullmatch(r"[\w/:-]{1,60}", key) else _short(key)
 
 
 def _undotted(key: str) -> KeyPath:
@@ -137,8 +149,6 @@ def read(path: Path, *, name: str | None = None) -> Source:
         return parse(path.read_bytes(), shown)
     except OSError as error:
         raise _whole_file(shown, f"cannot be read ({error.strerror})", "a readable YAML file") from None
-    except ValueError:
-        raise _whole_file(shown, "found a name with a null byte", "the path of a YAML file") from None
 
 
 def parse(content: bytes, file: str) -> Source:
@@ -171,7 +181,7 @@ class _Parser:
 
     def __init__(self, text: str, file: str) -> None:
         self.file = file
-        self.events = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.loader = yaml.SafeLoader(text)
         self.anchors: dict[str, Marked | None] = {}  # None while the anchored value is still being read
         self.values = 0
 
@@ -192,34 +202,46 @@ class _Parser:
 
     def next(self) -> Any:
         try:
-            return next(self.events)
+            return self.loader.get_event()  # type: ignore[no-untyped-call]  # the stubs leave it bare
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            found, allowed = _translated(error)
-            raise self.refused(mark.line + 1 if mark else 1, found, allowed) from None
-        except (yaml.YAMLError, ValueError, OverflowError) as error:  # "\UFFFFFFFF" overflows inside PyYAML
-            raise self.refused(1, f"found no YAML ({str(error).splitlines()[0]})", "YAML") from None
+            raise self.translated(error) from None
+        except (ValueError, OverflowError):  # "\\UFFFFFFFF" is too much for PyYAML
+            line = int(self.loader.line) + 1
+            raise self.refused(line, "found an escape that is no character", "escapes up to \\U0010FFFF") from None
+
+    def translated(self, error: yaml.MarkedYAMLError) -> SpecError:
+        problem, mark, began = str(error.problem), error.problem_mark, error.context_mark
+        for said, found, allowed, at_start in _SAID:
+            if said in problem:
+                mark = began if at_start and began else mark
+                return self.refused(mark.line + 1 if mark else 1, found, allowed)
+        found = f"found no YAML: {' '.join(problem.split())}"
+        return self.refused(mark.line + 1 if mark else 1, found, "YAML, for example key: value")
 
     def value(self, event: Any, depth: int) -> Marked:
         line = _line(event)
         if isinstance(event, yaml.AliasEvent):
-            return self.count(self.alias(event))
+            made = self.alias(event)
+            self.count(made.size, line)
+            return made
+        self.count(1, line)
         if event.tag is not None:
-            raise self.refused(line, f"found the tag {event.tag}", "plain values without tags")
+            raise self.refused(line, f"found the tag {_tag(event)}", "plain values without tags")
         if depth > MOST_DEPTH:
             raise self.refused(line, f"found values nested more than {MOST_DEPTH} deep", f"at most {MOST_DEPTH}")
-        if event.anchor is not None:
-            self.anchors[event.anchor] = None
+        anchor = event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None
             if len(self.anchors) > MOST_ANCHORS:
                 raise self.refused(line, f"found more than {MOST_ANCHORS} anchors", f"at most {MOST_ANCHORS}")
         if isinstance(event, yaml.ScalarEvent):
-            made = self.count(Marked(line, self.scalar(event)))
+            made = Marked(line, self.scalar(event))
         elif isinstance(event, yaml.SequenceStartEvent):
             made = self.list_of(line, depth)
         else:
             made = self.mapping(line, depth)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = made
+        if anchor is not None:
+            self.anchors[anchor] = made
         return made
 
     def list_of(self, line: int, depth: int) -> Marked:
@@ -246,7 +268,7 @@ class _Parser:
         if not isinstance(event, yaml.ScalarEvent):
             raise self.refused(line, "found a key that is no single word", "text as a key")
         if event.tag is not None:
-            raise self.refused(line, f"found the tag {event.tag}", "plain values without tags")
+            raise self.refused(line, f"found the tag {_tag(event)}", "plain values without tags")
         if event.style is None and event.value == "<<":
             raise self.refused(line, "found a merge key ('<<')", "every key written out")
         value = self.scalar(event)
@@ -255,34 +277,35 @@ class _Parser:
         return value
 
     def scalar(self, event: yaml.ScalarEvent) -> Scalar:
-        text: str = event.value
+        text = str(event.value)
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise self.refused(_line(event), "found half of a surrogate pair", "whole characters")
         if event.style is not None:
             return text
         if text in _WORDS:
             return _WORDS[text]
-        number = bool(_INT.fullmatch(text)), bool(_FLOAT.fullmatch(text))
-        if any(number) and len(text) > MOST_DIGITS:
+        if not _NUMBER.fullmatch(text):
+            return text
+        if len(text) > MOST_DIGITS:
             raise self.refused(_line(event), f"found a number of {len(text)} digits", f"at most {MOST_DIGITS}")
-        if number[0]:
+        if _INT.fullmatch(text):
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-        return float(text.replace(".inf", "inf").replace(".nan", "nan").lower()) if number[1] else text
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
     def alias(self, event: yaml.AliasEvent) -> Marked:
-        made = self.anchors.get(event.anchor)
+        name = str(event.anchor)
+        made = self.anchors.get(name)
         if made is None:
-            why = "inside itself" if event.anchor in self.anchors else "which names no anchor"
-            raise self.refused(_line(event), f"found the alias *{event.anchor} {why}", "an anchor further up")
+            why = "inside itself" if name in self.anchors else "which names no anchor"
+            raise self.refused(_line(event), f"found the alias *{name} {why}", "an anchor further up")
         return made
 
-    def count(self, made: Marked) -> Marked:
-        """Count a value as often as it is used: an alias adds all that it stands for."""
-        self.values += made.size
+    def count(self, values: int, line: int) -> None:
+        """Count values as often as they are used: an alias adds all that it stands for."""
+        self.values += values
         if self.values > MOST_VALUES:
             found = f"found more than {MOST_VALUES} values once aliases are expanded"
-            raise self.refused(made.line, found, f"at most {MOST_VALUES}")
-        return made
+            raise self.refused(line, found, f"at most {MOST_VALUES}")
 
     def refused(self, line: int, found: str, allowed: str) -> SpecError:
         return SpecError(found, allowed=allowed, where=Where(self.file, line))
@@ -309,12 +332,9 @@ def _cut(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _translated(error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    problem = str(error.problem)
-    for said, found, allowed in _SAID:
-        if said in problem:
-            return found, allowed
-    return f"found no YAML: {problem}", "YAML, for example key: value"
+def _tag(event: Any) -> str:
+    tag = str(event.tag)
+    return show(f"!!{tag.removeprefix(_STANDARD_TAG)}" if tag.startswith(_STANDARD_TAG) else tag)
 
 
 def _line(event: Any) -> int:

@@ -33,8 +33,8 @@ class Flow:
     """One flow between two hosts.
 
     Exactly one of `size_bytes` and `duration_s` is set. `rate_bps` (payload bit/s) is None for as fast as the
-    transport goes. `streams` are parallel connections that share the flow's `size_bytes` each. `src_nic` and
-    `dst_nic` pick the network card of a host with several, from 1.
+    transport goes. `streams` are parallel connections that share `size_bytes` and `rate_bps` between them.
+    `src_nic` and `dst_nic` pick the network card of a host with several, from 1.
     """
 
     src: str
@@ -79,8 +79,20 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """What one stream delivered between two moments, in seconds from when its receiver saw it start."""
+
+    start_s: float
+    end_s: float
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamResult:
-    """One connection of a flow: its five-tuple as it was on the wire, and what it moved."""
+    """One connection of a flow: its five-tuple as it was on the wire, and what it moved.
+
+    `intervals` are the sender's view, `arrivals` the receiver's (empty where the engine has none).
+    """
 
     five_tuple: FiveTuple
     sent_bytes: int
@@ -89,11 +101,15 @@ class StreamResult:
     lost_packets: int | None
     retransmits: int | None
     intervals: tuple[Interval, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FlowResult:
-    """What became of one flow. `error` is the engine's message when the flow could not run to its end."""
+    """What became of one flow. `error` is the engine's message when the flow could not run to its end.
+
+    `started_s` is the engine's monotonic clock when the flow's sender was started, `duration_s` how long it sent.
+    """
 
     flow: Flow
     streams: tuple[StreamResult, ...]

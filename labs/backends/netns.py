@@ -24,10 +24,10 @@ from labs import kernel, run_dir, sysctl
 from labs.backends.base import Capability, NodeState, Progress
 from labs.channels.namespaces import NamespaceChannel
 from labs.errors import DeployFailed, NotReady, PreflightFailed
-from labs.journal import Change, Entry, Journal, boot_id
+from labs.journal import Change, Entry, Journal
 from labs.kinds import recipe
 from labs.spec import RenderedLab
-from labs.undo import NETNS_DIR, TOKEN_VARIABLE, identity, kill_until_gone, start_time
+from labs.undo import NETNS_DIR, TOKEN_VARIABLE, identity, is_process, kill_until_gone
 from topologies import addressing
 
 # Settings of each node's network namespace from its birth, so that interfaces inherit them.
@@ -162,11 +162,10 @@ class NetnsDeployment:
         return NodeState.PAUSED if stopped else NodeState.RUNNING
 
     def _init(self, node: str) -> int:
-        fact = self._inits.get(node, {})
-        pid = int(str(fact.get("pid", 0)))
-        if not pid or fact.get("boot") != boot_id() or fact.get("start") != start_time(pid) or _is_zombie(pid):
-            raise NotReady(f"{node} is stopped", remedy=f"railbed up starts labs; lab.start({node!r}) starts the node")
-        return pid
+        fact = self._inits.get(node)
+        if fact is None or not is_process(fact):
+            raise NotReady(f"{node} is stopped")
+        return int(str(fact["pid"]))
 
     def set_state(self, node: str, state: NodeState) -> None:
         """See Deployment. A stopped node keeps its namespace and cables, but no process, address or carrier."""
@@ -361,10 +360,6 @@ def _status(pid: int) -> str:
 
 def _is_frozen(pid: int) -> bool:
     return _status(pid) in "TtZ"
-
-
-def _is_zombie(pid: int) -> bool:
-    return _status(pid) in "ZX"
 
 
 def _parallel() -> int:

@@ -67,9 +67,11 @@ class HostSample:
     """How the workstation itself fared during an interval.
 
     `steal` is the fraction of CPU time the hypervisor took (0 … 1), `starved_s` the latest that a thread which
-    asked to wake at a moment did wake, `duration_s` the interval's length.
+    asked to wake at a moment did wake, `duration_s` the interval's length. `cpu_pressure` is the fraction of the
+    interval in which some task waited for a CPU (the kernel's pressure stall information), None without it.
     """
 
     duration_s: float
     steal: float
     starved_s: float
+    cpu_pressure: float | None = None

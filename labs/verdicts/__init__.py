@@ -47,7 +47,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judged claim. `bool()` of it is `held`, or raises RunInvalid when the run cannot vouch for itself."""
+    """A judged claim. `bool()` of it is `held`, or raises RunInvalid when the run cannot vouch for itself.
+
+    `budget_s` is the time limit that was judged, None for a claim without time in it: `health.vouch` derives from
+    it how starved the workstation may have been.
+    """
 
     claim: str
     held: bool
@@ -55,6 +59,7 @@ class Verdict:
     valid: bool = True
     invalid_because: str | None = None
     fidelity: Fidelity = Fidelity.REAL
+    budget_s: float | None = None
 
     def invalid(self, because: str) -> Verdict:
         """The same verdict, marked as resting on a run that cannot vouch for itself."""

@@ -46,15 +46,19 @@ class HostRecipe:
 
 
 def _batch(node: Node, fabric: Fabric, family: int) -> Iterator[str]:
-    """Addresses, then the default route over card 1, then what keeps each further card on its own rail."""
+    """Addresses, then the default route over card 1, then what keeps each further card on its own rail.
+
+    An IPv6 address without `nodad` is tentative for a moment, and no route may name it as its source until then.
+    """
+    nodad = " nodad" if family == 6 else ""
     for port in fabric.ports(node):
-        yield f"addr replace {addressing.port_interface(fabric, port, family)} dev {port.name}"
+        yield f"addr replace {addressing.port_interface(fabric, port, family)} dev {port.name}{nodad}"
     cards = addressing.nics(fabric, node)
     for nic in cards:
         address = addressing.host_address(fabric, node, nic.number, family)
         hops = _hops(fabric, nic, family)
         if nic.shared:
-            yield f"addr replace {address}/{address.max_prefixlen} dev lo"
+            yield f"addr replace {address}/{address.max_prefixlen} dev lo{nodad}"
         if nic == cards[0]:
             yield f"route replace default src {address} {hops}"
         if len(cards) > 1:

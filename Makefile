@@ -1,0 +1,58 @@
+# railbed: `make help` lists what there is. Variables: LAB, a lab's name or file; BACKEND, who runs it.
+LAB ?= clos_frr
+BACKEND ?= auto
+NAME ?= $(subst _,-,$(firstword $(subst ., ,$(notdir $(LAB)))))
+
+AS_USER := scripts/run_as user
+AS_ROOT := scripts/run_as root
+RAILBED := $(AS_ROOT) .venv/bin/railbed
+PYTEST := .venv/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup lab-up lab-down lab-status lab-shell check test test-harness test-fabric nightly bench doctor lock
+
+help: ## this list
+	@echo 'make TARGET [LAB=$(LAB)] [BACKEND=$(BACKEND)]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+setup: ## install what is missing: system packages (Debian, Ubuntu), then .venv
+	@scripts/bootstrap
+
+lab-up: setup ## bring LAB up on BACKEND and wait until it has converged
+	@$(RAILBED) up '$(LAB)' --backend '$(BACKEND)'
+
+lab-down: setup ## take it down
+	@$(RAILBED) down '$(NAME)'
+
+lab-status: setup ## show its nodes, links and sessions
+	@$(RAILBED) status '$(NAME)'
+
+lab-shell: setup ## Python with the running lab at hand
+	@RAILBED_LAB='$(NAME)' $(RAILBED) shell
+
+doctor: setup ## what this machine can and cannot do for a lab
+	@$(RAILBED) doctor
+
+check: ## format, lint, types, import contracts, unit tests: under a minute, no root
+	@scripts/bootstrap --venv
+	$(AS_USER) .venv/bin/ruff format --check && $(AS_USER) .venv/bin/ruff check
+	$(AS_USER) .venv/bin/mypy && $(AS_USER) .venv/bin/lint-imports && $(AS_USER) $(PYTEST) -q tests/unit
+
+test: setup check test-harness test-fabric ## everything
+
+test-harness: setup ## golden files, and the harness on a backend that is only pretended
+	$(AS_USER) $(PYTEST) tests/golden tests/harness --junitxml=build/junit/harness.xml
+
+test-fabric: setup ## real labs, real packets; as root
+	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/fabric.xml
+	$(AS_ROOT) $(PYTEST) -p no:cacheprovider tests/fabric --junitxml=build/junit/fabric.xml
+
+nightly: test bench ## everything, and the benchmarks
+
+bench: setup ## how long labs take to come up
+	@$(AS_ROOT) scripts/bench_lab_up
+
+lock: ## resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-annotate --upgrade \
+	    --custom-compile-command 'make lock' -o requirements.lock

@@ -1,0 +1,154 @@
+"""A backend that runs nothing: its nodes answer as a sound fabric would, but for what a script breaks.
+
+The harness (plugin, command line, waiting, verdicts) is tested on it, in milliseconds and without root.
+RAILBED_FAKE names a JSON file of what is broken:
+
+    {"links_down": ["leaf1:spine1"], "silent": ["leaf2"], "unreachable": ["host3"], "boot_fails": "leaf1",
+     "missing": {"soft-asic": "why"}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from labs.backends.base import Capability, NodeState, Progress
+from labs.channel import CommandResult
+from labs.channels.scripted import ScriptedChannel
+from labs.errors import DeployFailed
+from labs.journal import Change, Journal
+from labs.spec import RenderedLab
+from topologies import addressing
+from topologies.fabric import Fabric
+from topologies.routing import route_tables
+
+
+def broken() -> Mapping[str, object]:
+    """What the script breaks, read anew each time: a test may break and mend as it goes."""
+    path = os.environ.get("RAILBED_FAKE")
+    found: Mapping[str, object] = json.loads(Path(path).read_text()) if path else {}
+    return found
+
+
+def _listed(key: str) -> list[str]:
+    value = broken().get(key, [])
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+class FakeBackend:
+    """See labs.backends.base.Backend."""
+
+    name: ClassVar[str] = "fake"
+
+    def preflight(self, lab: RenderedLab) -> None:
+        """Nothing is needed."""
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """None of what a real backend has."""
+        missing = broken().get("missing", {})
+        return tuple(Capability(name, False, str(why)) for name, why in dict(missing).items())  # type: ignore[call-overload]
+
+    def deploy(self, lab: RenderedLab, run_dir: Path, journal: Journal, progress: Progress) -> FakeDeployment:
+        """Pretends; the journal gets an entry as it would for processes."""
+        del run_dir
+        journal.will(Change("process", {"token": f"{lab.name}:fake"}))
+        progress("nodes")
+        if failing := broken().get("boot_fails"):
+            raise DeployFailed(f"{failing}: /run/railbed/boot exited 1: it is broken")
+        return FakeDeployment(lab)
+
+    def adopt(self, lab: RenderedLab, run_dir: Path, journal: Journal) -> FakeDeployment:
+        """The same."""
+        del run_dir, journal
+        return FakeDeployment(lab)
+
+
+class FakeDeployment:
+    """See labs.backends.base.Deployment."""
+
+    def __init__(self, lab: RenderedLab) -> None:
+        self._lab = lab
+        self._states = {node.name: NodeState.RUNNING for node in lab.fabric.nodes}
+
+    def channel(self, node: str) -> ScriptedChannel:
+        """A channel that answers by script."""
+        return ScriptedChannel(node, lambda argv, _: self._answer(node, argv))
+
+    def netns(self, node: str) -> Path:
+        """A path that is not there."""
+        return Path("/run/netns", f"fake.{self._lab.name}.{node}")
+
+    def shell_argv(self, node: str, argv: Iterable[str]) -> tuple[str, ...]:
+        """Shows what would run."""
+        return ("echo", f"{node}:", *argv)
+
+    def states(self) -> Mapping[str, NodeState]:
+        """As they were set."""
+        return self._states
+
+    def set_state(self, node: str, state: NodeState) -> None:
+        """Remembers it."""
+        self._states[node] = state
+
+    def _answer(self, node: str, argv: tuple[str, ...]) -> CommandResult:
+        if node in _listed("silent"):
+            return CommandResult(argv, 1, "", "no answer")
+        fabric = self._lab.fabric.without(*_listed("links_down"))
+        words = " ".join(argv)
+        if argv[0] == "vtysh":
+            return CommandResult(argv, 0, _sessions(fabric, self._lab.fabric, node), "")
+        if argv[0] == "fping":
+            return CommandResult(argv, 0, "", _fping(argv))
+        if "route show" in words:
+            return CommandResult(argv, 0, _routes(fabric, node, 4 if "-4" in argv else 6), "")
+        if "link show" in words:
+            return CommandResult(argv, 0, _links(fabric, self._lab.fabric, node), "")
+        return CommandResult(argv, 0, "", "")
+
+
+def _routes(fabric: Fabric, node: str, family: int) -> str:
+    table = route_tables(fabric, family).get(node, {})
+    return json.dumps(
+        [{"dst": str(prefix), "nexthops": [{"dev": port} for port in ports]} for prefix, ports in table.items()]
+    )
+
+
+def _sessions(fabric: Fabric, design: Fabric, node: str) -> str:
+    alive = {link.name for link in fabric.fabric_links}
+    peers = {
+        str(addressing.port_interface(design, link.far(node), 4).ip): {
+            "remoteAs": design.node(link.far(node).node).asn,
+            "state": "Established" if link.name in alive else "Active",
+            "peerUptimeMsec": 1000,
+            "pfxRcd": 1,
+        }
+        for link in design.links_of(node)
+        if link in design.fabric_links
+    }
+    return json.dumps({"ipv4Unicast": {"peers": peers}})
+
+
+def _fping(argv: tuple[str, ...]) -> str:
+    lost = _listed("unreachable")
+    targets = argv[argv.index("-S") + 2 :]
+    return "\n".join(
+        f"{t} : xmt/rcv/%loss = 1/1/0%, min/avg/max = 0.1/0.1/0.1" for t in targets if t not in lost and "all" not in lost
+    )
+
+
+def _links(fabric: Fabric, design: Fabric, node: str) -> str:
+    alive = {link.name for link in fabric.links}
+    zero = {"packets": 0, "bytes": 0, "dropped": 0}
+    return json.dumps(
+        [
+            {
+                "ifname": link.end(node).name,
+                "operstate": "UP" if link.name in alive else "DOWN",
+                "stats64": {"rx": zero, "tx": zero},
+            }
+            for link in design.links_of(node)
+        ]
+    )

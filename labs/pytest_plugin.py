@@ -1,0 +1,281 @@
+"""The pytest plugin: labs as fixtures, and the error law in pytest's own terms.
+
+A lab in trouble is an ERROR, a run that cannot vouch for itself an ERROR of type RunInvalid, a missing capability a
+skip with its reason (an error with --lab-require), and a false verdict a FAIL that shows its evidence. pytest would
+call the first two failures; the hooks here tell it otherwise, in the terminal, in JUnit and under xdist.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.junitxml import xml_key  # pytest has no public way to say "error" for a test's body
+
+from labs.errors import CapabilityMissing, RailbedError, RunInvalid
+from labs.verdicts import Verdict, judged
+
+KEEP = ("never", "on-failure", "always")
+# option -> (type or action, default, help); each has an environment twin: --lab-keep is RAILBED_LAB_KEEP.
+OPTIONS: dict[str, tuple[object, str, str]] = {
+    "--lab-backend": (str, "auto", "which backend runs labs: auto, netns, fake"),
+    "--lab-keep": (str, "never", "leave a lab up after its tests: never, on-failure or always"),
+    "--lab-adopt": (str, "", "use this running lab for every test, and leave it up"),
+    "--lab-seed": (str, "", "the seed of every lab; default: drawn and recorded"),
+    "--lab-shell-on-failure": (bool, "", "open a Python prompt with `lab` in it when a test fails"),
+    "--lab-pause-on-error": (bool, "", "wait for Enter when a test fails, with the lab still up"),
+    "--lab-pcap": (str, "", "capture on these ports during each test: leaf1:eth1,… or all"),
+    "--lab-require": (str, "", "capabilities whose absence is an error, not a skip: soft-asic,…"),
+    "--lab-timeout-scale": (float, "1", "stretch every deadline by this factor, for a slow workstation"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the --lab-… options."""
+    group = parser.getgroup("railbed", "labs")
+    for name, (kind, default, text) in OPTIONS.items():
+        twin = "RAILBED_" + name.removeprefix("--").upper().replace("-", "_")
+        value = os.environ.get(twin, default)
+        if kind is bool:
+            group.addoption(name, action="store_true", default=bool(value), help=f"{text} [{twin}]")
+        else:
+            group.addoption(name, type=kind, default=kind(value), help=f"{text} [{twin}]")  # type: ignore[operator]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and refuse options that make no sense."""
+    config.addinivalue_line("markers", "lab(name): the lab or fabric, by name or file, that a test runs on")
+    config.pluginmanager.register(JunitErrors(config), "railbed-junit")
+    if config.getoption("--lab-keep") not in KEEP:
+        raise pytest.UsageError(f"--lab-keep {config.getoption('--lab-keep')}: allowed: {', '.join(KEEP)}")
+
+
+@dataclass(frozen=True, slots=True)
+class WantedLab:
+    """What a test's marker asks for."""
+
+    ref: str
+
+    def __str__(self) -> str:
+        return self.ref
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the module-wide `lab` fixture the lab that the test's own marker names."""
+    if "lab" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("lab")
+    adopt = metafunc.config.getoption("--lab-adopt")
+    if marker is None and not adopt:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid} uses a lab and names none; allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
+        )
+    wanted = WantedLab(str(marker.args[0]) if marker else str(adopt))
+    metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[Path(wanted.ref).stem])
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
+    from labs.lab import Request, adopt_lab, open_lab
+
+    option = request.config.getoption
+    scale = option("--lab-timeout-scale")
+    if option("--lab-adopt"):
+        adopted = adopt_lab(option("--lab-adopt"))
+        adopted.timeout_scale = scale
+        yield adopted
+        return
+    wanted: WantedLab = request.param
+    opened = open_lab(
+        Request(
+            wanted.ref,
+            backend=option("--lab-backend"),
+            name=unique_name(wanted.ref),
+            seed=int(option("--lab-seed")) if option("--lab-seed") else None,
+            owned=True,
+        ),
+        timeout_scale=scale,
+    )
+    failed_before = request.session.testsfailed
+    yield opened.lab
+    if option("--lab-keep") == "always" or (
+        option("--lab-keep") == "on-failure" and request.session.testsfailed > failed_before
+    ):
+        disown(opened.lab.name)
+        print(f"\nlab {opened.lab.name} is left up: railbed status {opened.lab.name}")
+        return
+    opened.lab.close()
+
+
+def unique_name(ref: str) -> str:
+    """A lab name that no other worker or run has: ``clos-frr-gw0-3fa2``."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "t")
+    stem = "".join(c if c.isalnum() else "-" for c in Path(ref).stem.lower()).strip("-") or "lab"
+    stem = stem if stem[0].isalpha() else f"lab-{stem}"
+    return f"{stem[:18].rstrip('-')}-{worker}-{secrets.token_hex(2)}"
+
+
+def disown(name: str) -> None:
+    """Let a lab outlive this process: from now on it is a person's, until `railbed down`."""
+    from labs import index
+
+    index.write(replace(index.read(name), owner=None))
+
+
+@pytest.fixture
+def fabric(lab: Any) -> Any:
+    """The lab's design; a topologies.fabric.Fabric."""
+    return lab.fabric
+
+
+@pytest.fixture
+def rundir(lab: Any, request: pytest.FixtureRequest) -> Path:
+    """A folder for this test's own files, inside the lab's run directory."""
+    from labs import run_dir
+
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in request.node.name)
+    run_dir.create_folder(lab.run_dir / "tests" / name)
+    return Path(lab.run_dir / "tests" / name)
+
+
+@pytest.fixture
+def traffic(lab: Any) -> Iterator[Any]:
+    """Sends TrafficPlans between the lab's hosts; whatever still runs is ended after the test."""
+    from labs.traffic_bridge import LabTraffic
+
+    with ExitStack() as stack:
+        yield LabTraffic(lab, stack)
+
+
+@pytest.fixture
+def faults(lab: Any) -> Faults:
+    """The fault catalogue, bound to the lab; every fault ends with its block."""
+    return Faults(lab)
+
+
+class Faults:
+    """``with faults.link_down(link): …`` for ``labs.faults.catalogue.link_down(lab, link)``."""
+
+    def __init__(self, lab: Any) -> None:
+        self._lab = lab
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        from labs.faults import catalogue
+
+        function = getattr(catalogue, name, None)
+        if name.startswith("_") or function is None:
+            raise AttributeError(f"no fault {name!r}")
+        return partial(function, self._lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A lab that never converged is a finding: the test fails with that verdict, and does not run."""
+    live = getattr(item, "funcargs", {}).get("lab")
+    with judged() as seen:
+        item.stash[_seen] = seen
+        verdict: Verdict | None = getattr(live, "converged", None)
+        if verdict is not None and not verdict:
+            pytest.fail(str(verdict), pytrace=False)
+        with _capturing(item, live):
+            return (yield)
+
+
+_seen = pytest.StashKey[list[Verdict]]()
+
+
+@contextmanager
+def _capturing(item: pytest.Item, live: Any) -> Iterator[None]:
+    """Packet captures for the length of a test, with --lab-pcap."""
+    wanted = item.config.getoption("--lab-pcap")
+    if not wanted or live is None:
+        yield
+        return
+    from labs.captures import capturing
+
+    with capturing(live, wanted, item.name):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Tell a lab in trouble from a fabric in trouble, and show the evidence of verdicts that did not hold."""
+    report: pytest.TestReport = yield
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, CapabilityMissing) and not _required(item.config, error):
+        report.outcome = "skipped"
+        path, line, _ = item.location
+        report.longrepr = (path, line or 0, f"Skipped: {error}")
+    elif isinstance(error, RailbedError):
+        report.railbed_error = type(error).__name__  # type: ignore[attr-defined]
+        report.longrepr = f"{type(error).__name__}: {error}"
+    if report.when == "call" and report.failed:
+        for verdict in item.stash.get(_seen, []):
+            if not (verdict.valid and verdict.held):
+                report.sections.append(("railbed verdict", str(verdict)))
+        _look_on(item)
+    return report
+
+
+def _required(config: pytest.Config, error: CapabilityMissing) -> bool:
+    return error.capability in [word.strip() for word in config.getoption("--lab-require").split(",")]
+
+
+def _look_on(item: pytest.Item) -> None:
+    """Stop for a person, with the lab still up and the fault still in."""
+    live = getattr(item, "funcargs", {}).get("lab")
+    shell, pause = (item.config.getoption(f"--lab-{name}") for name in ("shell-on-failure", "pause-on-error"))
+    if live is None or not (shell or pause):
+        return
+    capture = item.config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture(in_=True)
+    try:
+        if shell:
+            from labs.views import python_shell
+
+            python_shell(live)
+        else:
+            input(f"\n{item.nodeid} failed; lab {live.name} is up. Enter goes on: ")
+    finally:
+        capture.resume_global_capture()
+
+
+def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """An ERROR, also in a test's body, for everything that is the testbed's fault."""
+    name = getattr(report, "railbed_error", None)
+    if not name or not report.failed:
+        return None
+    if name == RunInvalid.__name__:
+        return "error", "I", ("INVALID", {"yellow": True})
+    return "error", "E", (f"ERROR ({name})", {"red": True})
+
+
+class JunitErrors:
+    """Lets JUnit say the same: ``<error type="RunInvalid">``, not a ``<failure>``. Under xdist in the controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> Generator[None, Any, Any]:
+        """Turn the element that pytest has just written."""
+        result = yield
+        name = getattr(report, "railbed_error", None)
+        log = self._config.stash.get(xml_key, None)
+        if name and report.failed and log is not None:
+            for element in log.node_reporter(report).nodes:
+                if element.tag == "failure":
+                    element.tag = "error"
+                    log.stats["failure"] -= 1
+                    log.stats["error"] += 1
+                if element.tag == "error":
+                    element.set("type", name)
+        return result
