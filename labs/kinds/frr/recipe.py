@@ -95,6 +95,9 @@ def _peer(fabric: Fabric, port: Port, spec: LabSpec) -> dict[str, object]:
     return {
         "interface": unnumbered,
         "id": port.name if unnumbered else addressing.port_interface(fabric, far, 4).ip,
+        # BFD begins before BGP does. Not told its source, FRR makes its session anew once BGP knows the address,
+        # and takes the end of the old one for a failure: every BGP session would go down once.
+        "source": addressing.port_interface(fabric, port, 4).ip,
         "asn": fabric.node(far.node).asn,
         "name": far.node,
     }

@@ -83,7 +83,9 @@ def test_the_engines_own_error_comes_first() -> None:
 
 
 def test_an_interrupt_before_any_stream_is_an_error() -> None:
-    stopped = '{"start": {"connected": []}, "intervals": [], "end": {}, "error": "interrupt - the client has terminated"}'
+    stopped = (
+        '{"start": {"connected": []}, "intervals": [], "end": {}, "error": "interrupt - the client has terminated"}'
+    )
     assert flow_result(TCP, stopped, "", started_s=0.0).error == "interrupt - the client has terminated"
     assert error_in(stopped) == "interrupt - the client has terminated"
     assert error_in("nonsense") == ""

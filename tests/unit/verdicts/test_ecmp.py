@@ -89,7 +89,9 @@ def test_a_negative_count_is_refused() -> None:
 
 
 def test_counters_become_flows_despite_background() -> None:
-    counted = flows_per_path(samples(eth1=7, eth2=0), samples(eth1=7 + 300 + 12, eth2=500 + 3), packets_per_flow=100, flows=8)
+    counted = flows_per_path(
+        samples(eth1=7, eth2=0), samples(eth1=7 + 300 + 12, eth2=500 + 3), packets_per_flow=100, flows=8
+    )
     assert counted.because is None
     assert not counted.sprayed
     assert counted.flows == {"eth1": 3, "eth2": 5}

@@ -48,7 +48,9 @@ def test_each_difference_is_a_row(change: dict[Prefix, frozenset[str]], row: str
 
 
 def test_a_route_that_must_not_be_is_unexpected() -> None:
-    verdict = routes_match({"leaf1": {**EXPECTED["leaf1"], GONE: frozenset()}}, [table({**EXPECTED["leaf1"], GONE: UP})])
+    verdict = routes_match(
+        {"leaf1": {**EXPECTED["leaf1"], GONE: frozenset()}}, [table({**EXPECTED["leaf1"], GONE: UP})]
+    )
     assert not verdict
     assert "unexpected" in verdict.evidence.rows[0]
 

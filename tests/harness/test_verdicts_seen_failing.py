@@ -1,0 +1,200 @@
+"""Every verdict is seen held, false and invalid: a check that was never seen failing checks nothing.
+
+Also: the statistical ones keep the false-alarm rate they state, and have the power they promise.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from ipaddress import ip_network
+
+import numpy as np
+import pytest
+
+import labs.verdicts
+from labs.errors import RunInvalid
+from labs.telemetry.samples import BgpSession, HostSample, PingSample, PortSample, Prefix, RouteTable
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.ecmp import ecmp_spread, spread_over_ports
+from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
+from labs.verdicts.health import vouch
+from labs.verdicts.routes import converged, routes_match, sessions_established
+from traffic.flows import FiveTuple, Flow, FlowResult, Interval, StreamResult, TrafficPlan, TrafficReport, Transport
+
+HOST: Prefix = ip_network("10.1.0.1/32")
+TUPLE = FiveTuple("10.1.0.1", "10.1.0.2", Transport.TCP, 40000, 5201)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One verdict, called so that it holds, is false, and is invalid."""
+
+    judge: Callable[..., Verdict]
+    held: Callable[[], Verdict]
+    false: Callable[[], Verdict]
+    invalid: Callable[[], Verdict]
+
+
+def counts(*flows: int) -> dict[str, int]:
+    return {f"eth{number}": count for number, count in enumerate(flows, 1)}
+
+
+def ports(*packets: int) -> dict[str, PortSample]:
+    return {name: PortSample("leaf1", name, 0.0, True, sent, 0, 0, 0, 0, 0) for name, sent in counts(*packets).items()}
+
+
+def over_ports(*packets: int) -> Verdict:
+    return spread_over_ports(ports(0, 0), ports(*packets), packets_per_flow=100, flows=64)
+
+
+def routes(*egress: str, tables: bool = True) -> Verdict:
+    seen = [RouteTable("leaf1", {HOST: frozenset(egress)})] if tables else []
+    return routes_match({"leaf1": {HOST: frozenset({"eth1", "eth2"})}}, seen)
+
+
+def session(state: str) -> BgpSession:
+    return BgpSession("leaf1", "spine1", "eth1", 65000, state, 1.0, 4)
+
+
+def whole(took_s: float, *egress: str, tables: bool = True) -> Verdict:
+    return converged(
+        [session("Established")],
+        expected_sessions=1,
+        routes=routes(*egress, tables=tables),
+        pings=[PingSample("host1", "host2", 4, 3, 0)],
+        took_s=took_s,
+        within_s=5.0,
+    )
+
+
+def flow(*sent: int, transport: Transport = Transport.TCP) -> Verdict:
+    moved = tuple(Interval(float(second), second + 1.0, count) for second, count in enumerate(sent))
+    tuple_ = FiveTuple(TUPLE.src, TUPLE.dst, transport, TUPLE.sport, TUPLE.dport)
+    played = Flow("host1", "host2", duration_s=float(len(sent)), transport=transport)
+    streams = (StreamResult(tuple_, sum(sent), sum(sent), None, None, None, moved),)
+    result = FlowResult(played, streams, 0.0, float(len(sent)))
+    return no_flow_lost_for_good(TrafficReport(TrafficPlan("one", (played,)), "fake", (result,)), final_s=1.0)
+
+
+def timed(starved_s: float, *, held: bool = True) -> Verdict:
+    claim = Verdict("a claim", held, Evidence("a reason"), budget_s=1.0)
+    return vouch(claim, HostSample(10.0, steal=0.0, starved_s=starved_s))
+
+
+CASES = [
+    Case(
+        ecmp_spread,
+        held=lambda: ecmp_spread(counts(17, 14, 20, 13)),
+        false=lambda: ecmp_spread(counts(32, 32, 0, 0)),
+        invalid=lambda: ecmp_spread(counts(4, 0, 0, 0)),
+    ),
+    Case(
+        spread_over_ports,
+        held=lambda: over_ports(3003, 3401),
+        false=lambda: over_ports(6403, 2),
+        invalid=lambda: over_ports(3003, 3301),
+    ),
+    Case(
+        routes_match,
+        held=lambda: routes("eth1", "eth2"),
+        false=lambda: routes("eth1"),
+        invalid=lambda: routes(tables=False),
+    ),
+    Case(
+        sessions_established,
+        held=lambda: sessions_established([session("Established")], 1),
+        false=lambda: sessions_established([session("Active")], 1),
+        invalid=lambda: sessions_established([], 0),
+    ),
+    Case(
+        converged,
+        held=lambda: whole(1.0, "eth1", "eth2"),
+        false=lambda: whole(6.0, "eth1", "eth2"),
+        invalid=lambda: whole(1.0, tables=False),
+    ),
+    Case(
+        no_flow_lost_for_good,
+        held=lambda: flow(9, 0, 9),
+        false=lambda: flow(9, 9, 0),
+        invalid=lambda: flow(9, 9, 9, transport=Transport.UDP),
+    ),
+    Case(
+        path_prediction,
+        held=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {TUPLE: ("leaf1:eth1",)}),
+        false=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {TUPLE: ("leaf1:eth2",)}),
+        invalid=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {}),
+    ),
+    Case(
+        vouch,
+        held=lambda: timed(0.01),
+        false=lambda: timed(0.01, held=False),
+        invalid=lambda: timed(0.5),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.judge.__name__)
+def test_every_verdict_is_seen_held_false_and_invalid(case: Case) -> None:
+    assert case.held()
+    assert not case.false()
+    assert case.false().evidence.summary
+    with pytest.raises(RunInvalid):
+        bool(case.invalid())
+    assert not case.invalid().valid
+
+
+def test_no_verdict_is_missing_here() -> None:
+    """A new function that gives a Verdict must be seen failing too."""
+    found = {
+        f"{module.name}.{name}"
+        for module in pkgutil.iter_modules(labs.verdicts.__path__, "labs.verdicts.")
+        for name, function in inspect.getmembers(import_module(module.name), inspect.isfunction)
+        if not name.startswith("_")
+        and function.__module__ == module.name
+        and inspect.get_annotations(function).get("return") == "Verdict"
+    }
+    assert found == {f"{case.judge.__module__}.{case.judge.__name__}" for case in CASES}
+
+
+DRAWS = 5000
+ALPHA = 1e-2
+
+
+@pytest.mark.parametrize(
+    ("flows", "paths"), [(24, 2), (16, 4), (64, 4), (64, 8), (48, 16), (128, 32), (5000, 4), (5000, 16)]
+)
+def test_the_false_alarm_rate_is_at_most_the_stated_one(flows: int, paths: int) -> None:
+    """5000 spreads of a sound hash at α = 1e-2: at most 50 alarms are expected; 50 + 4·√50 < 79 allows for chance."""
+    draws = np.random.default_rng(20240917).multinomial(flows, [1 / paths] * paths, size=DRAWS)
+    verdicts = [ecmp_spread(counts(*map(int, draw)), false_alarm=ALPHA) for draw in draws]
+    alarms = sum(not verdict for verdict in verdicts)
+    assert alarms < ALPHA * DRAWS + 4 * (ALPHA * DRAWS) ** 0.5
+    assert alarms > 0, "a check that never alarms at 1e-2 has no power"
+
+
+@pytest.mark.parametrize(
+    ("flows", "weights", "seen"),
+    [
+        (64, (1, 1, 1, 0), 1.0),  # one uplink of four unused: P(empty) is at most 4·(3/4)⁶⁴ = 4e-8
+        (64, (1, 1, 0, 0), 1.0),  # polarised: half of the paths
+        (64, (1, 0, 0, 0), 1.0),  # one hash for every tier
+        (1024, (2, 1, 1, 1), 0.99),  # a weight of two: χ² grows by n·Σ(p−¼)²·4 = 1024 · 0.12 = 123
+        (1024, (1,) * 7 + (0.5,), 0.95),  # one member at half rate
+    ],
+)
+def test_broken_spreads_are_noticed(flows: int, weights: tuple[float, ...], seen: float) -> None:
+    share = np.array(weights) / sum(weights)
+    draws = np.random.default_rng(7).multinomial(flows, share, size=300)
+    noticed = sum(not ecmp_spread(counts(*map(int, draw))) for draw in draws)
+    assert noticed >= seen * len(draws)
+
+
+@pytest.mark.parametrize("paths", [8, 16, 64])
+def test_flows_dealt_in_turn_are_noticed(paths: int) -> None:
+    verdict = ecmp_spread(counts(*[8] * paths))
+    assert not verdict
+    assert "more even than hashing is" in verdict.evidence.summary
