@@ -54,5 +54,5 @@ bench: setup ## how long labs take to come up
 	@$(AS_ROOT) scripts/bench_lab_up
 
 lock: ## resolve requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-annotate --upgrade \
-	    --custom-compile-command 'make lock' -o requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --upgrade --custom-compile-command 'make lock' -o requirements.lock

@@ -37,10 +37,8 @@ def permutation(
     if twice:
         raise SpecError(f"hosts named more than once: {', '.join(twice)}", allowed="each once")
     if stride % len(names) == 0:
-        raise SpecError(
-            f"stride {stride} of {len(names)} hosts sends every host to itself",
-            allowed=f"any integer that {len(names)} does not divide",
-        )
+        itself = f"stride {stride} of {len(names)} hosts sends every host to itself"
+        raise SpecError(itself, allowed=f"any integer that {len(names)} does not divide")
     if (size is None) == (duration_s is None):
         raise SpecError(f"size is {size} and duration_s is {duration_s}", allowed="exactly one of the two")
     pairs = ((name, names[(place + stride) % len(names)]) for place, name in enumerate(names))

@@ -17,8 +17,8 @@ from typing import Self
 from labs.errors import LabError
 from labs.telemetry.samples import HostSample
 
-# Fifty wake-ups a second cost some 0.1 % of a core and see every stall of 20 ms for what it lasts beyond the
-# first 20 ms at worst; the shortest limit judged here (0.2 s) allows a lateness of 20 ms.
+# Fifty wake-ups a second cost half a percent of a core (measured), and see every stall for what it lasts beyond
+# its first 20 ms at worst; the shortest limit judged here (0.2 s) allows a lateness of 20 ms.
 PERIOD_S = 0.02
 
 

@@ -28,7 +28,8 @@ class _Life:
 def no_flow_lost_for_good(report: TrafficReport, *, final_s: float) -> Verdict:
     """Judge that every stream still moved bytes in the last `final_s` seconds of its life, or had sent its size.
 
-    A flow with a size that its engine ended without error is complete. A flow with a duration lives as long as its
+    A flow with a size lives when it sent all of it and its engine ended without error (iperf3's receiver stops
+    reading when the sender is done, so what it received says less). A flow with a duration lives as long as its
     sender ran (`FlowResult.duration_s`). Where the engine has the receiver's view, that is judged: a UDP sender does
     not notice that nothing arrives.
 
@@ -115,7 +116,8 @@ def _life(name: str, result: FlowResult, stream: StreamResult, final_s: float) -
     if stream.five_tuple.transport is Transport.UDP and not stream.arrivals:
         return _Life(name, False, stall, grain, f"{name}: seen by its UDP sender only, which does not notice loss")
     if result.flow.size_bytes is not None:
-        return _Life(name, alive=stream.received_bytes > 0, stall_s=stall, grain_s=grain)
+        complete = result.sent_bytes >= result.flow.size_bytes
+        return _Life(name, alive=complete, stall_s=stall, grain_s=grain)
     if grain > final_s:
         return _Life(
             name, False, stall, grain, f"{name}: intervals of {grain:.2f} s cannot show the last {final_s:g} s"

@@ -95,17 +95,14 @@ def converged(
     broken = [part for part in parts if part.valid and not part.held]
     doubtful = [part for part in parts if not part.valid]
     said = "; ".join(part.evidence.summary for part in parts)
-    when = f"at {took_s:.2f} s, allowed {within_s:g} s"
+    when = f"{'too late: ' if late and not broken else ''}at {took_s:.2f} s, allowed {within_s:g} s"
     verdict = Verdict(
         f"converged within {within_s:g} s",
         not broken and not doubtful and not late,
         Evidence(
-            f"{said}; {'too late: ' if late and not broken else ''}{when}",
-            {
-                "took_s": round(took_s, 3),
-                "within_s": within_s,
-                **{name: part.evidence.as_dict() for name, part in zip(_PARTS, parts, strict=True)},
-            },
+            f"{said}; {when}",
+            {"took_s": round(took_s, 3), "within_s": within_s}
+            | {name: part.evidence.as_dict() for name, part in zip(_PARTS, parts, strict=True)},
             tuple(row for part in broken for row in part.evidence.rows)[: MOST_ROWS + 1],
         ),
         budget_s=within_s,

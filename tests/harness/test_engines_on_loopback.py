@@ -112,7 +112,7 @@ def test_tcp_and_udp_flows_side_by_side(iperf3: Iperf3, hosts: dict[str, LocalHo
     assert [result.error for result in report] == [None] * 3
     assert [len(result.streams) for result in report] == [2, 1, 1]
     assert tcp.received_bytes == pytest.approx(1_000_000, rel=0.3)  # paced in blocks of 128 KiB
-    assert udp.streams[0].sent_packets == pytest.approx(200, abs=5)
+    assert udp.streams[0].sent_packets == pytest.approx(200, abs=20)
     assert udp.streams[0].five_tuple.src == "127.0.0.1"
     assert sized.sent_bytes >= 1_000_000
     assert len(tcp.streams[0].intervals) >= 9

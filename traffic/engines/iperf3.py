@@ -6,8 +6,9 @@ Differences from an ideal sender that a reader of the results should know:
   own, so a flow's packets and its control connection may take different paths, and a flow whose control
   connection is cut ends with an error.
 - A stream's source port is the kernel's choice; its five-tuple is read from the report.
-- A size is counted over all streams and rounded up to whole blocks. Of a TCP flow with a size the server counts
-  only what it had read when the client said it was done: up to one receive buffer less than was sent.
+- A size is counted over all streams and rounded up to whole blocks. A TCP flow with a size is done when its last
+  byte is in the sender's socket, and the server stops reading then: `duration_s` and `received_bytes` leave out
+  what two socket buffers hold, which for a size of a few MB may be nearly all of it.
 - A duration is a whole number of seconds: iperf3 reads 0.5 as 0, and 0 is endless.
 - UDP packets still on the way at the end count as lost. `packet_burst` counts exactly.
 """

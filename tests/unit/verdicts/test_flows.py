@@ -61,8 +61,12 @@ def test_a_flow_that_ended_by_error_is_lost() -> None:
 
 
 def test_a_flow_that_moved_its_size_is_complete() -> None:
-    assert no_flow_lost_for_good(report(result("xx", size=100)), final_s=0.1)
-    assert not no_flow_lost_for_good(report(result("xx", size=100, received=0)), final_s=0.1)
+    assert no_flow_lost_for_good(report(result("xx", size=1, received=0)), final_s=0.1)
+    assert not no_flow_lost_for_good(report(result("xx", size=100)), final_s=0.1)
+
+
+def test_udp_that_never_arrived_is_lost() -> None:
+    assert not no_flow_lost_for_good(report(result("xxxxxxxx", transport=Transport.UDP, received=0)), final_s=1.0)
 
 
 def test_udp_is_judged_by_what_arrives() -> None:

@@ -85,7 +85,7 @@ def test_sessions() -> None:
         bool(sessions_established([], 0))
 
 
-def judged(  # noqa: D103
+def judged(
     sessions: list[BgpSession] | None = None,
     routes: Verdict | None = None,
     pings: tuple[PingSample, ...] = (PingSample("host1", "host2", 4, 3, 0),),
