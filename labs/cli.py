@@ -202,7 +202,7 @@ def execute(node: str, command: tuple[str, ...], lab_name: str | None) -> NoRetu
     """Run a command in a node: railbed exec leaf1 -- ip route. Its exit status is ours."""
     lab = adopt_lab(_which(lab_name))
     argv = lab.deployment.shell_argv(lab.node(node).name, command)
-    os.execvp(argv[0], argv)  # noqa: S606 - the user's own command, as argv
+    os.execvp(argv[0], argv)
 
 
 @commands.command()
@@ -215,7 +215,7 @@ def shell(node: str | None, lab_name: str | None) -> None:
         views.python_shell(lab)
         return
     argv = lab.deployment.shell_argv(lab.node(node).name, views.shell_of(lab, node))
-    os.execvp(argv[0], argv)  # noqa: S606
+    os.execvp(argv[0], argv)
 
 
 @commands.command()
@@ -264,9 +264,7 @@ def sessions(node: str, lab_name: str | None, form: str) -> int:
 @click.option("-6", "--ipv6", is_flag=True)
 @_lab_option
 @_format
-def path(
-    src: str, dst: str, sport: int, dport: int, proto: str, ipv6: bool, lab_name: str | None, form: str
-) -> int:
+def path(src: str, dst: str, sport: int, dport: int, proto: str, ipv6: bool, lab_name: str | None, form: str) -> int:
     """The exact path of a flow between two hosts, as the kernels on it answer. Exit 1 when it does not arrive."""
     return views.show_path(
         adopt_lab(_which(lab_name)), src, dst, sport=sport, dport=dport, proto=proto, ipv6=ipv6, form=form

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 from labs import observe
@@ -14,10 +15,10 @@ from labs.kinds import driver
 from labs.node import LiveNode
 from labs.spec import LabSpec
 from labs.telemetry.host_watch import HostWatch
-from labs.telemetry.samples import PingSample, RouteTable
+from labs.telemetry.samples import PingSample, Prefix, RouteTable
 from labs.verdicts import Verdict
 from labs.verdicts.health import vouch
-from labs.verdicts.routes import converged, routes_match
+from labs.verdicts.routes import converged, differences_of, routes_match
 from labs.waiting import Waited, wait_until
 from topologies.fabric import Fabric
 from topologies.routing import RouteTables, route_tables
@@ -42,6 +43,11 @@ class _Progressing:
     nodes: Mapping[str, LiveNode]
     seen: dict[str, RouteTable] = field(default_factory=dict)
 
+    @cached_property
+    def ours(self) -> frozenset[Prefix]:
+        """Every prefix that any switch is to learn."""
+        return frozenset(prefix for routes in self.expected.values() for prefix in routes)
+
     def probe(self) -> tuple[str, ...]:
         """Ask again; returns the switches that do not forward as expected yet."""
         behind = [name for name in self.expected if not self._matches(name)]
@@ -62,7 +68,7 @@ class _Progressing:
 
     def _matches(self, name: str) -> bool:
         table = self.seen.get(name)
-        return table is not None and bool(routes_match({name: self.expected[name]}, [table]).held)
+        return table is not None and not any(differences_of(self.expected[name], table.routes, self.ours))
 
 
 def wait_routes(fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float) -> Verdict:
@@ -71,7 +77,7 @@ def wait_routes(fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *,
     with HostWatch() as host:
         waited = wait_until("routes match", watch.probe, lambda behind: not behind, within=within, grace=GRACE_S)
     verdict = routes_match(watch.expected, watch.look_again())
-    return vouch(_on_time(verdict, waited), host.sample())
+    return vouch(_on_time(replace(verdict, budget_s=within), waited), host.sample())
 
 
 def wait_converged(
@@ -81,6 +87,7 @@ def wait_converged(
     watch = _Progressing(route_tables(fabric, None if spec.ipv6 else 4), nodes)
     switches = [nodes[node.name] for node in fabric.switches]
     hosts = [nodes[node.name] for node in fabric.hosts]
+    pings: list[PingSample] = []
     checked = Once(lambda: _check_daemons(switches), after=PATIENCE_S)
 
     def probe() -> Behind:
@@ -90,7 +97,8 @@ def wait_converged(
             checked()
             return Behind(routes=behind)
         progress("pings")
-        return Behind(pings=tuple(p for p in observe.pings(fabric, hosts, ipv6=spec.ipv6) if p.lost))
+        pings[:] = observe.pings(fabric, hosts, ipv6=spec.ipv6)
+        return Behind(pings=tuple(ping for ping in pings if ping.lost))
 
     with HostWatch() as host:
         waited = wait_until("converged", probe, lambda seen: seen == Behind(), within=within, grace=GRACE_S)
@@ -98,7 +106,7 @@ def wait_converged(
         observe.sessions(switches),
         expected_sessions=2 * len(fabric.fabric_links),
         routes=routes_match(watch.expected, watch.look_again()),
-        pings=waited.last.pings,
+        pings=pings,
         took_s=waited.took_s,
         within_s=within,
     )
@@ -131,9 +139,7 @@ class Once:
 def _check_daemons(switches: Iterable[LiveNode]) -> None:
     """Raise NotReady for the first daemon that does not answer: no waiting helps then."""
     nodes = tuple(switches)
-    for node, ready in zip(
-        nodes, observe.ask_all(lambda node: driver(node.kind).readiness(node), nodes), strict=True
-    ):
+    for node, ready in zip(nodes, observe.ask_all(lambda node: driver(node.kind).readiness(node), nodes), strict=True):
         if not ready.ready:
             raise NotReady(
                 f"{node.name}: {', '.join(ready.missing)} does not answer", remedy="its log is in the run directory"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from labs import reaper, sysctl
-from labs.shadowing import check_sole_distribution
 from labs.errors import LabError
+from labs.shadowing import check_sole_distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,9 @@ def _kernel(key: str, since: str, what: str) -> Callable[[], Finding]:
 def _memory() -> Finding:
     """A switch's daemons take some 33 MB (zebra 13, bgpd 15, bfdd 6, measured with no routes); twice that is room."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-    return Finding("memory", free >= 512, f"{free} MiB free, some {free // 66} switches", "close something, or a smaller lab")
+    return Finding(
+        "memory", free >= 512, f"{free} MiB free, some {free // 66} switches", "close something, or a smaller lab"
+    )
 
 
 def _shadowing() -> Finding:

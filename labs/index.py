@@ -1,8 +1,8 @@
 """The index of labs on this workstation: one record and one lock per name, for all users and folders.
 
-    /var/lib/railbed/labs/<lab>/record.json    who runs it, where its run directory is, how far it has come
-    /var/lib/railbed/labs/<lab>/journal.jsonl  what has to be undone (labs/journal.py)
-    /var/lib/railbed/locks/<lab>               held while something changes the lab; gone when nothing does
+/var/lib/railbed/labs/<lab>/record.json    who runs it, where its run directory is, how far it has come
+/var/lib/railbed/labs/<lab>/journal.jsonl  what has to be undone (labs/journal.py)
+/var/lib/railbed/locks/<lab>               held while something changes the lab; gone when nothing does
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ def pings(fabric: Fabric, hosts: Iterable[LiveNode], *, ipv6: bool) -> tuple[Pin
         return tuple(sample for found in answers for sample in found)
 
 
-def _ping_from(
-    fabric: Fabric, hosts: list[LiveNode], node: LiveNode, nic: int, family: int
-) -> tuple[PingSample, ...]:
+def _ping_from(fabric: Fabric, hosts: list[LiveNode], node: LiveNode, nic: int, family: int) -> tuple[PingSample, ...]:
     targets = {
         str(addressing.host_address(fabric, host.node, nic, family)): host.name
         for host in hosts

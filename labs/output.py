@@ -34,7 +34,9 @@ def _cell(value: object) -> str:
     from rich.markup import escape
 
     text = "-" if value is None else escape(str(value))
-    color = COLORS.get(text) or ("red" if text in {"stopped", "down", "degraded", "faulted", "unready", "FALSE"} else "")
+    color = COLORS.get(text) or (
+        "red" if text in {"stopped", "down", "degraded", "faulted", "unready", "FALSE"} else ""
+    )
     return f"[{color}]{text}[/]" if color else text
 
 
@@ -64,7 +66,7 @@ class _StageLines:
         self.last = ""
 
     def __call__(self, stage: str) -> None:
-        word = stage.split()[0]
+        word = stage.split(maxsplit=1)[0]
         if word != self.last:
             self.last = word
             say(f"{self.title}: {word}")

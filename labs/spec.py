@@ -54,7 +54,7 @@ class Bgp:
     addressing: SessionAddressing = SessionAddressing.NUMBERED
     keepalive_s: int = 10
     hold_s: int = 30
-    connect_s: int = 1
+    connect_s: int = 10
     maximum_paths: int = 64
     graceful_restart: bool = False
     bfd: Bfd | None = None
@@ -123,9 +123,7 @@ class RenderedLab:
 
     def files_of(self, node: str) -> Mapping[PurePosixPath, str]:
         """The files of one node, by their absolute path inside it."""
-        return {
-            PurePosixPath("/", *path.parts[1:]): text for path, text in self.files.items() if path.parts[0] == node
-        }
+        return {PurePosixPath("/", *path.parts[1:]): text for path, text in self.files.items() if path.parts[0] == node}
 
 
 def derived_seed(seed: int, purpose: str) -> int:

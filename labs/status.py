@@ -103,7 +103,10 @@ def _link(
 def _faulted(lab: Lab) -> frozenset[tuple[str, str]]:
     """The ports that a fault of ours has set down, from the journal."""
     ports = {
-        (lab.deployment.netns(port.node).name, driver(lab.node(port.node).kind).netdev(lab.node(port.node), port.name)): (
+        (
+            lab.deployment.netns(port.node).name,
+            driver(lab.node(port.node).kind).netdev(lab.node(port.node), port.name),
+        ): (
             port.node,
             port.name,
         )

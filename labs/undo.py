@@ -1,9 +1,9 @@
 """How each kind of change on the workstation is undone. Every verb is idempotent and touches only what is ours.
 
-    process   whatever carries the lab's start token in its environment, and the pids that were recorded
-    netns     members of the namespace, then its mount and its name
-    sysctl    a setting of the whole workstation, shared by the labs that need it
-    link      an interface that a fault has set down
+process   whatever carries the lab's start token in its environment, and the pids that were recorded
+netns     members of the namespace, then its mount and its name
+sysctl    a setting of the whole workstation, shared by the labs that need it
+link      an interface that a fault has set down
 """
 
 from __future__ import annotations

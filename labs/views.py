@@ -171,7 +171,9 @@ def show_validation(files: Sequence[str], form: str) -> int:
     for file in files:
         try:
             spec, fabric = load_lab(file, seed=0, kinds=KINDS)
-            found = f"{spec.name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
+            found = (
+                f"{spec.name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
+            )
             results.append({"file": file, "ok": True, "found": found})
         except SpecError as error:
             results.append({"file": file, "ok": False, "found": str(error)})
@@ -246,9 +248,7 @@ def show_sessions(lab: Lab, node: str, form: str) -> int:
     return 0 if all(session.established for session in found) else 1
 
 
-def show_path(
-    lab: Lab, src: str, dst: str, *, sport: int, dport: int, proto: str, ipv6: bool, form: str
-) -> int:
+def show_path(lab: Lab, src: str, dst: str, *, sport: int, dport: int, proto: str, ipv6: bool, form: str) -> int:
     """One flow's path; 1 when it does not arrive."""
     family = 6 if ipv6 else 4
     found = lab.path(src, dst, sport=sport, dport=dport, transport=Transport(proto), family=family)
@@ -267,7 +267,9 @@ def show_path(
         )
     else:
         say(str(found.five_tuple))
-        emit_table(("node", "in", "out"), [*(tuple(hop.values()) for hop in hops), (found.end or found.broken, None, None)])
+        emit_table(
+            ("node", "in", "out"), [*(tuple(hop.values()) for hop in hops), (found.end or found.broken, None, None)]
+        )
     return 0 if found.end == dst else 1
 
 
@@ -306,5 +308,3 @@ def show_reaped(found: Sequence[Leftover], form: str, *, dry_run: bool) -> None:
         say(f"{leftover.name}: {leftover.because}; {leftover.changes} changes {done}")
     if not found:
         say("nothing was left behind")
-
-

@@ -135,7 +135,9 @@ def _fping(argv: tuple[str, ...]) -> str:
     lost = _listed("unreachable")
     targets = argv[argv.index("-S") + 2 :]
     return "\n".join(
-        f"{t} : xmt/rcv/%loss = 1/1/0%, min/avg/max = 0.1/0.1/0.1" for t in targets if t not in lost and "all" not in lost
+        f"{t} : xmt/rcv/%loss = 1/1/0%, min/avg/max = 0.1/0.1/0.1"
+        for t in targets
+        if t not in lost and "all" not in lost
     )
 
 

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from labs import kernel, run_dir, sysctl
@@ -45,6 +46,9 @@ NEIGHBOR_KEYS = tuple(f"net.{family}.neigh.default.gc_thresh{n}" for family in (
 # Booting is bound by the CPU (daemons starting); twice as many as cores keeps them busy while one waits.
 BOOTS_PER_CORE = 2
 INIT = "/usr/bin/catatonit"
+JOIN = PurePosixPath("/run/railbed/join")
+# Configuring takes a tenth of a second; the rest is room for a workstation that does much else.
+JOIN_WITHIN = 60.0
 
 
 class NetnsBackend:
@@ -97,7 +101,7 @@ class NetnsBackend:
         )
 
     def deploy(self, lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> NetnsDeployment:
-        """Namespaces, then links, then boot every node; see Backend."""
+        """Namespaces, then links, then boot every node, then sessions; see Backend."""
         token = f"{lab.name}:{secrets.token_hex(8)}"
         name = _netns_namer(lab.name)
         processes, *_ = journal.will(
@@ -113,7 +117,7 @@ class NetnsBackend:
             launcher.ask({"do": "create", "nodes": [_birth(lab, node.name) for node in lab.fabric.nodes]}, 1)
             progress("links")
             _make_links(lab)
-            deployment.boot(launcher, [node.name for node in lab.fabric.nodes], progress)
+            deployment.start_up(launcher, [node.name for node in lab.fabric.nodes], progress)
         return deployment
 
     def adopt(self, lab: RenderedLab, run_path: Path, journal: Journal) -> NetnsDeployment:
@@ -184,7 +188,7 @@ class NetnsDeployment:
             self._cut_power(node)
             return
         with _launcher(str(self._processes.change.args["token"])) as launcher:
-            self.boot(launcher, [node], lambda _: None)
+            self.start_up(launcher, [node], lambda _: None)
 
     def _cut_power(self, node: str) -> None:
         init = self._init(node)
@@ -192,14 +196,36 @@ class NetnsDeployment:
             for port in self._lab.fabric.ports(node):
                 kernel.set_link(port.name, up=False)
         kill_until_gone(lambda: _members(init))
-        _ip("-n", self.netns(node).name, "-batch", "-", stdin="addr flush scope global\nroute flush table main\n")
+        for family, tables in (("-4", ("main", "default")), ("-6", ("main",))):
+            rules = [f"rule add pref {32766 + i} lookup {table}" for i, table in enumerate(tables)]
+            lines = ["addr flush scope global", "rule flush", *rules]
+            _ip("-n", self.netns(node).name, family, "-batch", "-", stdin="\n".join(lines) + "\n")
 
-    def boot(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
+    def start_up(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
+        """Boot nodes, then let them join the fabric. Raises DeployFailed."""
+        self._boot(launcher, nodes, progress)
+        joining = [node for node in nodes if JOIN in self._lab.files_of(node)]
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="join") as pool:
+            for i, failure in enumerate(pool.map(self._join, joining)):
+                progress(f"sessions {i + 1}/{len(joining)}")
+                if failure:
+                    raise DeployFailed(failure)
+
+    def _join(self, node: str) -> str | None:
+        """None, or why the node did not take its configuration."""
+        said = self.channel(node).run("sh", "-e", str(JOIN), timeout=JOIN_WITHIN)
+        if said.ok:
+            return None
+        return f"{node}: {JOIN} exited {said.status}: {(said.stderr + said.stdout).strip()[-2000:]}"
+
+    def _boot(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
         """Boot nodes and record their inits. Raises DeployFailed that names the first node that did not come up."""
         plans = [_boot_plan(self._lab, self._run_dir, node) for node in nodes]
         failed = []
         facts = []
-        for i, answer in enumerate(launcher.answers({"do": "boot", "parallel": _parallel(), "nodes": plans}, len(plans))):
+        for i, answer in enumerate(
+            launcher.answers({"do": "boot", "parallel": _parallel(), "nodes": plans}, len(plans))
+        ):
             progress(f"nodes {i + 1}/{len(plans)}")
             if "error" in answer:
                 failed.append(f"{answer['name']}: {answer['error']}")

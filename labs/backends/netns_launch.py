@@ -24,7 +24,7 @@ import traceback
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from labs import kernel  # noqa: E402 - the interpreter is isolated: it knows our folder from its argument
+from labs import kernel
 
 INIT = ("/usr/bin/catatonit", "-P")  # reaps orphans, as a container's init does; sleeps otherwise
 PR_SET_PDEATHSIG = 1

@@ -116,7 +116,9 @@ class BackgroundProcess:
 
     def _programs(self) -> list[int]:
         with suppress(OSError):
-            return [int(pid) for pid in Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()]
+            return [
+                int(pid) for pid in Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()
+            ]
         return []
 
     def _ended_within(self, seconds: float) -> bool:

@@ -34,7 +34,9 @@ class FrrDriver:
         try:
             families = json.loads(said.stdout)
         except json.JSONDecodeError:
-            raise NotReady(f"{node.name}: bgpd does not answer: {(said.stderr or said.stdout).strip()[-300:]}") from None
+            raise NotReady(
+                f"{node.name}: bgpd does not answer: {(said.stderr or said.stdout).strip()[-300:]}"
+            ) from None
         found: dict[str, BgpSession] = {}
         for summary in families.values():
             for peer, facts in _mapping(summary.get("peers")).items():

@@ -1,4 +1,4 @@
-"""What an FRR switch is rendered to: frr.conf, and the file that starts its daemons."""
+"""What an FRR switch is rendered to: frr.conf, and the files that start its daemons and give them that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from topologies.fabric import Fabric, Node, Port, Tier
 
 # vtysh reads frr.conf as one file for all daemons only when told so, in the file it reads before that one.
 VTYSH_CONF = "service integrated-vtysh-config\n"
+# How long a switch gathers sessions that come up before it tells them its routes. FRR's own second is most of what
+# a small fabric waits for; too little, and a switch with many peers computes its routes anew for each of them.
+COALESCE_LEAST_MS = 100
+COALESCE_MS_PER_PEER = 10
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("labs.kinds.frr", "."),
     undefined=jinja2.StrictUndefined,
@@ -40,6 +44,7 @@ class FrrRecipe:
             PurePosixPath("/etc/frr/frr.conf"): _TEMPLATES.get_template("frr.conf.j2").render(context),
             PurePosixPath("/etc/frr/vtysh.conf"): VTYSH_CONF,
             PurePosixPath("/run/railbed/boot"): _TEMPLATES.get_template("boot.j2").render(context),
+            PurePosixPath("/run/railbed/join"): _TEMPLATES.get_template("join.j2").render(context),
         }
 
     def private(self) -> tuple[str, ...]:
@@ -59,6 +64,7 @@ def _context(node: Node, fabric: Fabric, spec: LabSpec) -> dict[str, object]:
     """Everything the templates may name."""
     announced = addressing.originated(fabric)[node.name]
     routes = list(_nic_routes(node, fabric, spec))
+    peers = [_peer(fabric, port, spec) for port in fabric.ports(node) if _is_fabric_port(fabric, port)]
     return {
         "node": node,
         "bgp": spec.bgp,
@@ -66,7 +72,8 @@ def _context(node: Node, fabric: Fabric, spec: LabSpec) -> dict[str, object]:
         "lldp": spec.lldp,
         "loopback": {4: addressing.loopback(node, 4), 6: addressing.loopback(node, 6)},
         "ports": [_port(fabric, port, spec) for port in fabric.ports(node)],
-        "peers": [_peer(fabric, port, spec) for port in fabric.ports(node) if _is_fabric_port(fabric, port)],
+        "peers": peers,
+        "coalesce_ms": max(COALESCE_LEAST_MS, COALESCE_MS_PER_PEER * len(peers)),
         "networks": {version: [p for p in announced if p.version == version] for version in (4, 6)},
         "routes": routes,
         "daemons": [

@@ -1,4 +1,4 @@
-"""What a host is rendered to: its addresses and routes, as one batch for ``ip``."""
+"""What a host is rendered to: its addresses and routes, as one batch for ``ip`` per family."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class HostRecipe:
 
     def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
         """See Recipe."""
-        lines = [line for family in ((4, 6) if spec.ipv6 else (4,)) for line in _batch(node, fabric, family)]
-        return {
-            PurePosixPath("/run/railbed/addresses"): "\n".join(lines) + "\n",
-            PurePosixPath("/run/railbed/boot"): "ip -batch /run/railbed/addresses\n",
+        batches = {
+            PurePosixPath(f"/run/railbed/addresses{family}"): "\n".join(_batch(node, fabric, family)) + "\n"
+            for family in ((4, 6) if spec.ipv6 else (4,))
         }
+        boot = "".join(f"ip -{path.name[-1]} -batch {path}\n" for path in batches)
+        return {**batches, PurePosixPath("/run/railbed/boot"): boot}
 
     def private(self) -> tuple[str, ...]:
         """See Recipe."""
