@@ -14,7 +14,7 @@ import click
 
 from labs import index, reaper, views
 from labs.errors import LabNotFound, RailbedError, SpecError
-from labs.lab import Opened, Request, adopt_lab, choose_backend, close_lab, open_lab, render_request
+from labs.lab import Opened, Request, adopt_lab, check_lab_name, choose_backend, close_lab, open_lab, render_request
 from labs.output import emit_json, live_progress, say
 from labs.shadowing import check_not_shadowed
 
@@ -92,6 +92,7 @@ def _dry_run(command: Callable[..., Any]) -> Callable[..., Any]:
 def _which(name: str | None) -> str:
     """The lab that is meant: the one named, else the only one there is. Raises LabNotFound, SpecError."""
     if name:
+        check_lab_name(name)
         return name
     known = index.names()
     if not known:
@@ -153,6 +154,8 @@ def up(
 def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> int:
     """Take a lab down. Nothing of it stays but its run directory; down of nothing is fine."""
     name = name or lab_name
+    if name is not None and name not in index.names():  # what is there may be taken down, whatever its name
+        check_lab_name(name)
     targets = index.names() if every else (name,) if name else index.names()
     if not every and name is None and len(targets) > 1:
         _which(None)
@@ -182,7 +185,7 @@ def list_labs(form: str) -> None:
 @_format
 def status(name: str | None, lab_name: str | None, form: str) -> int:
     """Whether a lab is sound: nodes, links, sessions. Exit 1 when it is degraded or down."""
-    return views.show_status(name or lab_name or _which(None), form)
+    return views.show_status(_which(name or lab_name), form)
 
 
 @commands.command()
@@ -191,7 +194,7 @@ def status(name: str | None, lab_name: str | None, form: str) -> int:
 @_format
 def inspect(name: str | None, lab_name: str | None, form: str) -> None:
     """The design of a running lab: nodes, ports, addresses, AS numbers."""
-    views.show_design(adopt_lab(name or _which(lab_name)), form)
+    views.show_design(adopt_lab(_which(name or lab_name)), form)
 
 
 @commands.command("exec", context_settings={"ignore_unknown_options": True})

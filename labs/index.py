@@ -64,8 +64,15 @@ def lab_dir(name: str) -> Path:
 
 def names() -> tuple[str, ...]:
     """Every lab the index knows, whatever its stage, by name."""
-    folder = state_dir() / "labs"
-    return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+    return _listed(state_dir() / "labs")
+
+
+def _listed(folder: Path) -> tuple[str, ...]:
+    """The names in a folder; none when it is not there, or goes this moment with the last of them."""
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir()))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
 
 
 def read(name: str) -> LabRecord:
@@ -110,17 +117,22 @@ def journal(name: str) -> Journal:
 def forget(name: str) -> None:
     """Remove a lab from the index, once its journal has nothing left to undo."""
     shutil.rmtree(lab_dir(name), ignore_errors=True)
-    for folder in (state_dir() / "labs", state_dir()):
-        with suppress(OSError):  # not empty: another lab is there
-            folder.rmdir()
+    _tidy()
 
 
 def sweep() -> None:
-    """Remove locks that their holders were killed with; a lock that is held stays."""
-    folder = state_dir() / "locks"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with suppress(LeftoverLab), locked(path.name):
+    """Remove locks that their holders were killed with, and empty folders; a lock that is held stays."""
+    for name in _listed(state_dir() / "locks"):
+        with suppress(LeftoverLab), locked(name):
             pass
+    _tidy()
+
+
+def _tidy() -> None:
+    """Remove the index's folders when nothing is in them."""
+    for folder in (state_dir() / "labs", state_dir() / "locks", state_dir()):
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()
 
 
 def is_held(name: str) -> bool:
@@ -154,9 +166,7 @@ def locked(name: str, *, wait: bool = False) -> Iterator[None]:
         with suppress(FileNotFoundError):
             path.unlink()
         os.close(fd)
-        for folder in (path.parent, state_dir()):
-            with suppress(OSError):
-                folder.rmdir()
+        _tidy()
 
 
 def _take(path: Path, wait: bool) -> int:

@@ -1,4 +1,4 @@
-"""The path of a flow, hop by hop, as each node's own kernel answers for that five-tuple."""
+"""The path of a flow, hop by hop, from what each node's own kernel holds and answers for that five-tuple."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labs.errors import NotReady
+from labs.errors import CapabilityMissing, NotReady
 from labs.node import LiveNode
 from topologies.fabric import Fabric
+from topologies.hashing import PROTOCOLS, HashedFlow, linux_fields_hash, member
 from traffic.flows import FiveTuple
 
 # A path longer than this goes round in a circle: no fabric of four tiers has more switches in a row than seven.
@@ -50,7 +51,7 @@ def paths(
 
     The kernel is asked with the full five-tuple and the port the flow comes in by, so that its answer is the
     member its multipath hash picks. That holds for connected sockets too only where the hash does not obey what
-    the packet carries (EcmpHash.policy).
+    the packet carries (EcmpHash.policy). IPv6 in transit: see _Ipv6Hashing.
     """
     found: list[list[Hop]] = [[] for _ in flows]
     ends: dict[int, tuple[str | None, str | None]] = {}
@@ -75,6 +76,9 @@ def paths(
 
 def _lookups(node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> list[str | None]:
     """For each flow: the port it leaves by, ``local`` where it arrives, None where there is no route."""
+    if any(":" in flow.dst and port for flow, port in asked):
+        hashing = _Ipv6Hashing(node)
+        return [hashing.member(flow) if ":" in flow.dst and port else _lookup(node, flow, port) for flow, port in asked]
     batch = "".join(" ".join(_route_get(flow, port)) + "\n" for flow, port in asked)
     said = node.channel.run("ip", "-j", "-batch", "-", stdin=batch)
     if said.ok:
@@ -82,6 +86,67 @@ def _lookups(node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> l
         if len(answers) == len(asked):
             return [_answer(answer) for answer in answers]
     return [_lookup(node, flow, port) for flow, port in asked]
+
+
+class _Ipv6Hashing:
+    """Forwarding of IPv6 at one node: the kernel's own group and settings, the pure model of its hash.
+
+    For IPv4 ``ip route get … iif`` builds the packet it is asked about and hashes that as forwarding does. For IPv6
+    it hashes the flow's fields in another way than forwarding hashes a packet's (net/ipv6/route.c,
+    rt6_multipath_custom_hash_fl6 beside _skb): with hash policy 3 every second answer would be wrong.
+    """
+
+    def __init__(self, node: LiveNode) -> None:
+        self._node = node
+        keys = ("net.ipv6.fib_multipath_hash_policy", "net.ipv6.fib_multipath_hash_fields")
+        said = node.run("sysctl", "-n", *keys, "net.ipv4.fib_multipath_hash_seed").stdout.split()
+        self._policy, self._fields, self._seed = (int(word) for word in said)
+        self._groups: dict[str, Mapping[str, object] | None] = {}
+
+    def member(self, flow: FiveTuple) -> str | None:
+        """As `_lookup`. Raises CapabilityMissing where the hash reads more than a five-tuple tells."""
+        if flow.dst not in self._groups:
+            self._groups[flow.dst] = self._group(flow.dst)
+        route = self._groups[flow.dst]
+        if route is None:
+            return None
+        hops = [hop for hop in _hops(route) if not {"linkdown", "dead"} & set(_words(hop.get("flags")))]
+        if route.get("type") == "local" or len(hops) < 2:
+            return _answer([route if route.get("type") == "local" or not hops else hops[0]])
+        if self._policy != 3 or not self._seed:
+            raise CapabilityMissing(
+                "ipv6-path",
+                f"{self._node.name} hashes IPv6 by policy {self._policy} with seed {self._seed}; with any but policy 3 "
+                "and a seed of its own, the flow label or a random key decides",
+                remedy="hash: {all: {policy: 3}} in the lab file",
+            )
+        hashed = HashedFlow(flow.src, flow.dst, PROTOCOLS[str(flow.transport)], flow.sport, flow.dport)
+        number = linux_fields_hash(hashed, fields=self._fields, seed=self._seed)
+        return str(hops[member(number, [int(str(hop.get("weight", 1))) for hop in hops])]["dev"])
+
+
+    def _group(self, dst: str) -> Mapping[str, object] | None:
+        """The route that forwards to `dst`, its members in the order they own the hash range; None without one.
+
+        ``fibmatch`` begins with the member it happened to pick; only a listing begins with the first.
+        """
+        said = self._node.channel.run("ip", "-6", "-j", "route", "get", "fibmatch", dst)
+        if not said.ok or not said.stdout.strip():
+            return None
+        match: Mapping[str, object] = json.loads(said.stdout)[0]
+        if "nexthops" not in match:
+            return match
+        listed = json.loads(self._node.run("ip", "-6", "-j", "route", "show", "exact", str(match["dst"])).stdout)
+        return next((route for route in listed if "nexthops" in route), match)
+
+
+def _hops(route: Mapping[str, object]) -> list[Mapping[str, object]]:
+    hops = route.get("nexthops")
+    return hops if isinstance(hops, list) else [route]
+
+
+def _words(value: object) -> list[str]:
+    return value if isinstance(value, list) else []
 
 
 def _lookup(node: LiveNode, flow: FiveTuple, port: str | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,17 +44,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         twin = "RAILBED_" + name.removeprefix("--").upper().replace("-", "_")
         value = os.environ.get(twin, default)
         if kind is bool:
-            group.addoption(name, action="store_true", default=bool(value), help=f"{text} [{twin}]")
+            on = value.lower() not in {"", "0", "no", "false"}
+            group.addoption(name, action="store_true", default=on, help=f"{text} [{twin}]")
         else:
-            group.addoption(name, type=kind, default=kind(value), help=f"{text} [{twin}]")  # type: ignore[operator]
+            # argparse reads a default that is text as it reads the option itself, and refuses it in the same way.
+            group.addoption(name, type=kind, default=value, help=f"{text} [{twin}]")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and refuse options that make no sense."""
     config.addinivalue_line("markers", "lab(name): the lab or fabric, by name or file, that a test runs on")
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
-    if config.getoption("--lab-keep") not in KEEP:
-        raise pytest.UsageError(f"--lab-keep {config.getoption('--lab-keep')}: allowed: {', '.join(KEEP)}")
+    keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
+    if keep not in KEEP:
+        raise pytest.UsageError(f"--lab-keep {keep}: allowed: {', '.join(KEEP)}")
+    if seed and not seed.isdecimal():
+        raise pytest.UsageError(f"--lab-seed {seed}: allowed: an integer from 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +78,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("lab")
     adopt = metafunc.config.getoption("--lab-adopt")
-    if marker is None and not adopt:
+    ref = marker.args[0] if marker is not None and marker.args else adopt
+    if not ref:
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid} uses a lab and names none; allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
         )
-    wanted = WantedLab(str(marker.args[0]) if marker else str(adopt))
+    wanted = WantedLab(str(ref))
     metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[Path(wanted.ref).stem])
 
 
@@ -118,7 +124,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
 def unique_name(ref: str) -> str:
     """A lab name that no other worker or run has: ``clos-frr-gw0-3fa2``."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "t")
-    stem = "".join(c if c.isalnum() else "-" for c in Path(ref).stem.lower()).strip("-") or "lab"
+    stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in Path(ref).stem.lower()).strip("-") or "lab"
     stem = stem if stem[0].isalpha() else f"lab-{stem}"
     return f"{stem[:18].rstrip('-')}-{worker}-{secrets.token_hex(2)}"
 
@@ -213,7 +219,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if isinstance(error, CapabilityMissing) and not _required(item.config, error):
         report.outcome = "skipped"
         path, line, _ = item.location
-        report.longrepr = (path, line or 0, f"Skipped: {error}")
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")
     elif isinstance(error, RailbedError):
         report.railbed_error = type(error).__name__  # type: ignore[attr-defined]
         report.longrepr = f"{type(error).__name__}: {error}"
@@ -243,7 +249,8 @@ def _look_on(item: pytest.Item) -> None:
 
             python_shell(live)
         else:
-            input(f"\n{item.nodeid} failed; lab {live.name} is up. Enter goes on: ")
+            with suppress(EOFError):  # nobody is there
+                input(f"\n{item.nodeid} failed; lab {live.name} is up. Enter goes on: ")
     finally:
         capture.resume_global_capture()
 
@@ -266,12 +273,19 @@ class JunitErrors:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> Generator[None, Any, Any]:
-        """Turn the element that pytest has just written."""
-        result = yield
+        """Turn the element that pytest writes in between."""
         name = getattr(report, "railbed_error", None)
         log = self._config.stash.get(xml_key, None)
-        if name and report.failed and log is not None:
-            for element in log.node_reporter(report).nodes:
+        if not name or not report.failed or log is None:
+            return (yield)
+        # Asked for before pytest writes: with the report of a teardown it closes the element, and may open another.
+        before, count = log.node_reporter(report), len(log.node_reporters_ordered)
+        known = list(before.to_xml())
+        result = yield
+        for reporter in (before, *log.node_reporters_ordered[count:]):
+            for element in reporter.to_xml():
+                if element in known:
+                    continue
                 if element.tag == "failure":
                     element.tag = "error"
                     log.stats["failure"] -= 1

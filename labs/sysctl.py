@@ -1,13 +1,15 @@
 """Settings of the whole workstation that labs raise: shared, so kept as a ledger of who wants what.
 
-Two labs may need the same key. The setting is the largest that any lab wants; the value from before the first
-comes back when the last gives it up, unless someone else has changed it in between.
+Two labs may need the same key, and what one of them fills the other cannot: the setting is the sum of what all
+want, and never less than the value from before the first. That value comes back when the last lab gives the key
+up, unless someone else has changed it in between.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labs import index
@@ -26,34 +28,43 @@ def read(key: str) -> int:
     return int(path_of(key).read_text())
 
 
-def want(lab: str, key: str, value: int) -> None:
-    """Raise a setting to at least `value` on behalf of a lab."""
+def want(lab: str, settings: Mapping[str, int]) -> None:
+    """Add to settings what a lab needs of them."""
     with index.locked(_LOCK, wait=True):
         ledger = _load()
-        entry = ledger.setdefault(key, {"before": read(key), "wants": {}})
-        entry["wants"][lab] = value
-        _settle(ledger, key)
+        for key, value in settings.items():
+            entry = ledger.setdefault(key, {"before": read(key), "ours": [], "wants": {}})
+            entry["wants"][lab] = value
+        _settle(ledger, settings)
 
 
-def release(lab: str, key: str) -> None:
-    """Give up what a lab wanted of a setting; nothing happens when it wanted nothing."""
+def release(lab: str, keys: Iterable[str]) -> None:
+    """Give up what a lab wanted of settings; nothing happens when it wanted nothing."""
     with index.locked(_LOCK, wait=True):
         ledger = _load()
-        if key in ledger and ledger[key]["wants"].pop(lab, None) is not None:
-            _settle(ledger, key)
+        known = [key for key in keys if key in ledger]
+        for key in known:
+            ledger[key]["wants"].pop(lab, None)
+        _settle(ledger, known)
 
 
-def _settle(ledger: dict[str, dict], key: str) -> None:  # type: ignore[type-arg]  # JSON
-    """Bring one setting to what the ledger says. The ledger is written before a raise and after a restore."""
-    entry = ledger[key]
-    if entry["wants"]:
-        entry["set"] = max(entry["before"], *entry["wants"].values())
-        _save(ledger)
-        path_of(key).write_text(str(entry["set"]))
-        return
-    if read(key) == entry.get("set"):
-        path_of(key).write_text(str(entry["before"]))
-    del ledger[key]
+def _settle(ledger: dict[str, dict], keys: Iterable[str]) -> None:  # type: ignore[type-arg]  # JSON
+    """Bring settings to what the ledger says, from wherever an earlier attempt was killed.
+
+    The ledger is written before a setting is, with every value that may be found there and is ours (`ours`); a key
+    that nobody wants leaves it only once the setting is back.
+    """
+    target = {key: max(ledger[key]["before"], sum(ledger[key]["wants"].values())) for key in keys}
+    for key, value in target.items():
+        ledger[key]["ours"] = sorted({*ledger[key]["ours"], ledger[key]["before"], value})
+    _save(ledger)
+    for key, value in target.items():
+        now = read(key)
+        # A value that is not ours is someone else's decision: it is raised where a lab needs more, never lowered.
+        if now != value and (now in ledger[key]["ours"] or (ledger[key]["wants"] and now < value)):
+            path_of(key).write_text(str(value))
+        if not ledger[key]["wants"]:
+            del ledger[key]
     _save(ledger)
 
 

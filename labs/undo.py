@@ -106,8 +106,7 @@ def _members(inodes: set[tuple[int, int]]) -> set[int]:
 
 def restore_sysctl(lab: str, entries: tuple[Entry, ...]) -> None:
     """Give up what this lab wanted of the workstation's settings."""
-    for entry in entries:
-        sysctl.release(lab, str(entry.change.args["key"]))
+    sysctl.release(lab, [str(entry.change.args["key"]) for entry in entries])
 
 
 def raise_link(lab: str, entries: tuple[Entry, ...]) -> None:

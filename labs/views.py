@@ -9,7 +9,7 @@ from typing import cast
 
 from labs import index, reaper
 from labs.backends.base import Backend
-from labs.errors import LeftoverLab, SpecError
+from labs.errors import LeftoverLab, RunInvalid, SpecError
 from labs.index import Stage
 from labs.kinds import KINDS, driver
 from labs.lab import Lab, Opened, adopt_lab
@@ -25,7 +25,10 @@ from traffic.flows import Transport
 
 
 def show_opened(opened: Opened, form: str) -> int:
-    """What `up` says at its end. 0 when the fabric has converged, 1 when it has not; raises RunInvalid."""
+    """What `up` says at its end. 0 when the fabric has converged, 1 when it has not, 3 when nobody can tell.
+
+    The lab is up in all three cases: people may want to look at it.
+    """
     lab, verdict = opened.lab, opened.lab.converged
     facts = status(lab, starting=verdict is None and not opened.found_running)
     if form == "json":
@@ -35,9 +38,9 @@ def show_opened(opened: Opened, form: str) -> int:
         say(_next_commands(lab, opened))
     if verdict is None:
         return 0 if facts["state"] in {"ready", "starting"} else 1
-    if not verdict.held:
+    if not (verdict.valid and verdict.held):
         say(str(verdict))
-    return 0 if verdict else 1
+    return RunInvalid.exit_code if not verdict.valid else 0 if verdict.held else 1
 
 
 def _next_commands(lab: Lab, opened: Opened) -> str:

@@ -3,8 +3,11 @@
 The harness (plugin, command line, waiting, verdicts) is tested on it, in milliseconds and without root.
 RAILBED_FAKE names a JSON file of what is broken:
 
-    {"links_down": ["leaf1:spine1"], "silent": ["leaf2"], "unreachable": ["host3"], "boot_fails": "leaf1",
-     "missing": {"soft-asic": "why"}}
+    links_down    ["leaf1:spine1"]      cables that are cut
+    silent        ["leaf2"]             nodes whose daemons do not answer; their kernel does, and has no routes
+    unreachable   ["10.1.2.0", "all"]   addresses that answer no ping
+    boot_fails    "leaf1"               the node that does not boot
+    missing       {"soft-asic": "why"}  capabilities that are absent
 """
 
 from __future__ import annotations
@@ -94,10 +97,13 @@ class FakeDeployment:
         self._states[node] = state
 
     def _answer(self, node: str, argv: tuple[str, ...]) -> CommandResult:
-        if node in _listed("silent"):
-            return CommandResult(argv, 1, "", "no answer")
         fabric = self._lab.fabric.without(*_listed("links_down"))
         words = " ".join(argv)
+        if node in _listed("silent"):
+            if argv[0] == "vtysh":
+                return CommandResult(argv, 1, "", "no answer")
+            if "route show" in words:
+                return CommandResult(argv, 0, "[]", "")
         if argv[0] == "vtysh":
             return CommandResult(argv, 0, _sessions(fabric, self._lab.fabric, node), "")
         if argv[0] == "fping":

@@ -14,9 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -104,13 +104,13 @@ class NetnsBackend:
         """Namespaces, then links, then boot every node, then sessions; see Backend."""
         token = f"{lab.name}:{secrets.token_hex(8)}"
         name = _netns_namer(lab.name)
+        room = _neighbor_room(lab)
         processes, *_ = journal.will(
             Change("process", {"token": token}),
-            *(Change("sysctl", {"key": key}) for key in _neighbor_room(lab)),
+            *(Change("sysctl", {"key": key}) for key in room),
             *(Change("netns", {"name": name(node)}) for node in lab.fabric.nodes),
         )
-        for key, value in _neighbor_room(lab).items():
-            sysctl.want(lab.name, key, value)
+        sysctl.want(lab.name, room)
         deployment = NetnsDeployment(lab, run_path, journal, processes)
         with _launcher(token) as launcher:
             progress("namespaces")
@@ -161,9 +161,10 @@ class NetnsDeployment:
             init = self._init(node)
         except NotReady:
             return NodeState.STOPPED
-        members = [pid for pid in _members(init) if pid != init]
-        stopped = bool(members) and all(_is_frozen(pid) for pid in members)
-        return NodeState.PAUSED if stopped else NodeState.RUNNING
+        with _held(init) as members:
+            others = members() - {init}
+        frozen = bool(others) and all(_is_frozen(pid) for pid in others)
+        return NodeState.PAUSED if frozen else NodeState.RUNNING
 
     def _init(self, node: str) -> int:
         fact = self._inits.get(node)
@@ -179,9 +180,10 @@ class NetnsDeployment:
         if NodeState.PAUSED in (now, state):
             wanted = signal.SIGSTOP if state is NodeState.PAUSED else signal.SIGCONT
             init = self._init(node)
-            for pid in _members(init):
-                if pid != init:
-                    os.kill(pid, wanted)
+            with _held(init) as members:
+                for pid in members() - {init}:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, wanted)
             if state is not NodeState.STOPPED:
                 return
         if state is NodeState.STOPPED:
@@ -195,7 +197,8 @@ class NetnsDeployment:
         with kernel.inside_netns(self.netns(node)):
             for port in self._lab.fabric.ports(node):
                 kernel.set_link(port.name, up=False)
-        kill_until_gone(lambda: _members(init))
+        with _held(init) as members:
+            kill_until_gone(members)
         for family, tables in (("-4", ("main", "default")), ("-6", ("main",))):
             rules = [f"rule add pref {32766 + i} lookup {table}" for i, table in enumerate(tables)]
             lines = ["addr flush scope global", "rule flush", *rules]
@@ -326,12 +329,11 @@ def _ip(*arguments: str, stdin: str) -> None:
 
 
 def _neighbor_room(lab: RenderedLab) -> Mapping[str, int]:
-    """What the workstation's neighbour tables need beyond what they allow now; empty for a small lab."""
-    need = NEIGHBORS_PER_LINK * len(lab.fabric.links)
-    wanted = {key: need * int(key[-1]) for key in NEIGHBOR_KEYS}
-    if all(sysctl.read(key) >= need for key in NEIGHBOR_KEYS if key.endswith("3")):
-        return {}
-    return {key: value for key, value in wanted.items() if sysctl.read(key) < value}
+    """What this lab's links take of the workstation's neighbour tables.
+
+    The kernel collects entries beyond the first threshold, hurries beyond the second, refuses beyond the third.
+    """
+    return {key: NEIGHBORS_PER_LINK * len(lab.fabric.links) * int(key[-1]) for key in NEIGHBOR_KEYS}
 
 
 def _hash_keys(lab: RenderedLab) -> Iterator[str]:
@@ -362,18 +364,33 @@ def _netns_namer(lab: str) -> _Namer:
     return _Namer(lab)
 
 
-def _members(init: int) -> set[int]:
-    """The pids of everything in the process namespace of `init`."""
-    ours = os.stat(f"/proc/{init}/ns/pid") if os.path.exists(f"/proc/{init}/ns/pid") else None
+@contextmanager
+def _held(init: int) -> Iterator[Callable[[], set[int]]]:
+    """For the length of a block, a question: the pids of everything in the process namespace of `init`.
+
+    The namespace is held open, for neither its number nor the init's pid says which one it is once it has ended:
+    the kernel gives both away again, the pid perhaps to a process of the workstation's own.
+    """
+    try:
+        fd = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield set
+        return
+    try:
+        inode = os.fstat(fd).st_ino
+        ours = Path("/proc/self/ns/pid").stat().st_ino
+        yield lambda: set() if inode == ours else _in_namespace(inode)
+    finally:
+        os.close(fd)
+
+
+def _in_namespace(inode: int) -> set[int]:
     found = set()
     for entry in os.scandir("/proc"):
-        if ours is not None and entry.name.isdigit():
-            try:
-                inode = os.stat(f"/proc/{entry.name}/ns/pid").st_ino
-            except OSError:
-                continue
-            if inode == ours.st_ino:
-                found.add(int(entry.name))
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if Path(entry.path, "ns/pid").stat().st_ino == inode:
+                    found.add(int(entry.name))
     return found
 
 
