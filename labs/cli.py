@@ -96,7 +96,7 @@ def _which(name: str | None) -> str:
         return name
     known = index.names()
     if not known:
-        raise LabNotFound("no lab is running", remedy="railbed up")
+        raise LabNotFound("no lab is running", remedy="railbed up starts one")
     if len(known) > 1:
         raise SpecError("no lab named, and several are there", allowed="--lab " + " | ".join(known))
     return known[0]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -93,13 +95,17 @@ def write(record: LabRecord) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError:
-        raise PreflightFailed(f"{folder} cannot be written", remedy="run railbed as root: sudo railbed …") from None
+        raise _not_root(folder) from None
     draft = folder / "record.json.new"
     with draft.open("w") as out:
         json.dump({**asdict(record), "stage": str(record.stage)}, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
     draft.replace(folder / "record.json")
+
+
+def _not_root(folder: Path) -> PreflightFailed:
+    return PreflightFailed(f"{folder} cannot be written: that needs root", remedy=f"sudo {shlex.join(sys.argv)}")
 
 
 def move_to(name: str, stage: Stage) -> LabRecord:
@@ -175,9 +181,7 @@ def _take(path: Path, wait: bool) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:
-            raise PreflightFailed(
-                f"{path.parent} cannot be written", remedy="run railbed as root: sudo railbed …"
-            ) from None
+            raise _not_root(path.parent) from None
         except FileNotFoundError:  # the folder went with its last lock: make it again
             continue
         try:

@@ -98,7 +98,7 @@ def _members(inodes: set[tuple[int, int]]) -> set[int]:
     found = set()
     for pid in _pids():
         with suppress(OSError):
-            stat = os.stat(f"/proc/{pid}/ns/net")
+            stat = Path(f"/proc/{pid}/ns/net").stat()
             if (stat.st_dev, stat.st_ino) in inodes:
                 found.add(pid)
     return found

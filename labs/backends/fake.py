@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,8 +26,9 @@ from labs.errors import DeployFailed
 from labs.journal import Change, Journal
 from labs.spec import RenderedLab
 from topologies import addressing
+from topologies.addressing import originated
 from topologies.fabric import Fabric
-from topologies.routing import route_tables
+from topologies.routing import next_hops, route_tables
 
 
 def broken() -> Mapping[str, object]:
@@ -78,7 +80,7 @@ class FakeDeployment:
 
     def channel(self, node: str) -> ScriptedChannel:
         """A channel that answers by script."""
-        return ScriptedChannel(node, lambda argv, _: self._answer(node, argv))
+        return ScriptedChannel(node, lambda argv, stdin: self._answer(node, argv, stdin))
 
     def netns(self, node: str) -> Path:
         """A path that is not there."""
@@ -96,7 +98,7 @@ class FakeDeployment:
         """Remembers it."""
         self._states[node] = state
 
-    def _answer(self, node: str, argv: tuple[str, ...]) -> CommandResult:
+    def _answer(self, node: str, argv: tuple[str, ...], stdin: str) -> CommandResult:
         fabric = self._lab.fabric.without(*_listed("links_down"))
         words = " ".join(argv)
         if node in _listed("silent"):
@@ -108,6 +110,10 @@ class FakeDeployment:
             return CommandResult(argv, 0, _sessions(fabric, self._lab.fabric, node), "")
         if argv[0] == "fping":
             return CommandResult(argv, 0, "", _fping(argv))
+        if "-batch" in argv:
+            return _way(fabric, node, argv, [line.split() for line in stdin.splitlines()])
+        if "route get" in words:
+            return _way(fabric, node, argv, [[*argv[2:]]])
         if "route show" in words:
             return CommandResult(argv, 0, _routes(fabric, node, 4 if "-4" in argv else 6), "")
         if "link show" in words:
@@ -120,6 +126,39 @@ def _routes(fabric: Fabric, node: str, family: int) -> str:
     return json.dumps(
         [{"dst": str(prefix), "nexthops": [{"dev": port} for port in ports]} for prefix, ports in table.items()]
     )
+
+
+def _way(fabric: Fabric, node: str, argv: tuple[str, ...], asked: list[list[str]]) -> CommandResult:
+    """``ip route get``: the member of a group that the source port says, as good a hash as any."""
+    said = []
+    for words in asked:
+        dst, sport = ip_address(words[words.index("get") + 1]), int(words[words.index("sport") + 1])
+        if dst in _own(fabric, node, dst.version):
+            said.append([{"type": "local"}])
+            continue
+        src = words[words.index("from") + 1]
+        ports = _ports(fabric, node, src, dst)
+        if not ports:
+            return CommandResult(argv, 2, "", "RTNETLINK answers: Network is unreachable")
+        said.append([{"dev": ports[sport % len(ports)]}])
+    return CommandResult(argv, 0, "\n".join(map(json.dumps, said)), "")
+
+
+def _ports(fabric: Fabric, node: str, src: str, dst: IPv4Address | IPv6Address) -> list[str]:
+    """The group a switch has for a destination; a host's default route is its card's, whatever lies behind it."""
+    if not fabric.node(node).is_switch:
+        cards = addressing.nics(fabric, node)
+        own = [nic for nic in cards if str(addressing.host_address(fabric, node, nic.number, dst.version)) == src]
+        return sorted(port.name for nic in own for port in nic.ports)
+    announced = [prefix for prefixes in originated(fabric).values() for prefix in prefixes if dst in prefix]
+    prefix = max(announced, key=lambda p: p.prefixlen, default=None)
+    return sorted(next_hops(fabric, node, prefix)) if prefix else []
+
+
+def _own(fabric: Fabric, node: str, family: int) -> set[object]:
+    if fabric.node(node).is_switch:
+        return {addressing.loopback(fabric.node(node), family)}
+    return {addressing.host_address(fabric, node, nic.number, family) for nic in addressing.nics(fabric, node)}
 
 
 def _sessions(fabric: Fabric, design: Fabric, node: str) -> str:

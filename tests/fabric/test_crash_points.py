@@ -27,7 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -156,7 +156,7 @@ class Surroundings:
 
     bystander: Bystander
     netdevs: frozenset[str]
-    thresholds: Mapping[str, int]
+    thresholds: dict[str, int]
 
     def unsettled(self) -> dict[str, int]:
         """Neighbour thresholds that are neither as before nor what labs beside the test need, by now."""
@@ -301,7 +301,7 @@ def durations(tmp_path_factory: pytest.TempPathFactory, lab_name: str, surroundi
 
 
 def moment(verb: str, which: int, of: int, lasts_s: float) -> float:
-    """The `which`-th of `of` moments, drawn from its own share of the time that `verb` takes, so that all is covered."""
+    """The `which`-th of `of` moments, drawn from its own share of `lasts_s`, so that all of it is covered."""
     share = (which + random.Random(f"{SEED} {verb} {which}").random()) / of
     return share * lasts_s
 
@@ -310,7 +310,7 @@ def moment(verb: str, which: int, of: int, lasts_s: float) -> float:
 def test_up_killed_at_a_moment(ground: Ground, durations: Durations, which: int) -> None:
     """`up`, which waits for convergence, is killed from outside; RAILBED_CRASH_SEED repeats a run."""
     at_s = moment("up", which, RANDOM_UPS, durations.up_s)
-    print(f"RAILBED_CRASH_SEED={SEED}: up is killed after {at_s:.3f} of {durations.up_s:.3f} s")
+    announce("up", at_s, durations.up_s)
     killed(ground.railbed("up", LAB, "--name", ground.name), at_s)
     legitimate_or_spotless(ground)
 
@@ -319,11 +319,16 @@ def test_up_killed_at_a_moment(ground: Ground, durations: Durations, which: int)
 def test_down_killed_at_a_moment(ground: Ground, durations: Durations, which: int) -> None:
     """`down` is killed from outside."""
     at_s = moment("down", which, RANDOM_DOWNS, durations.down_s)
-    print(f"RAILBED_CRASH_SEED={SEED}: down is killed after {at_s:.3f} of {durations.down_s:.3f} s")
+    announce("down", at_s, durations.down_s)
     code, said = ground.up()
     assert code == 0, said
     killed(ground.railbed("down", ground.name), at_s)
     legitimate_or_spotless(ground)
+
+
+def announce(verb: str, at_s: float, lasts_s: float) -> None:
+    """What pytest shows of a test that failed."""
+    print(f"RAILBED_CRASH_SEED={SEED}: {verb} is killed after {at_s:.3f} of {lasts_s:.3f} s")  # noqa: T201
 
 
 def killed(child: subprocess.Popen[str], at_s: float) -> None:
@@ -370,8 +375,10 @@ def low_thresholds(surroundings: Surroundings) -> Iterator[None]:
     }
     for key in high:
         sysctl.path_of(key).write_text("128")
+        surroundings.thresholds[key] = 128
     yield
     for key, before in high.items():
+        surroundings.thresholds[key] = before
         sysctl.path_of(key).write_text(str(before))
 
 

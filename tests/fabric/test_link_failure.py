@@ -1,7 +1,7 @@
 """RECOVER-0: a leaf-spine link is cut while flows run. Routing settles as the oracle says; no flow is lost for good.
 
            spine1    spine2
-             x\\      /            8 hosts, each with 4 TCP connections to the host two leaves on, 10 s long;
+             x\\      /            8 hosts, each with 4 TCP connections to the host two leaves on, 8 s long;
                leaf1              the cut comes within the first second.
 
 Budgets. Routes: a switch at the cut sees the carrier go, the others wait for the withdrawal through the spine; FRR
@@ -18,7 +18,7 @@ from labs.pytest_plugin import Faults
 from labs.testing import MBIT, SECOND, Fabric, TrafficPlan, no_flow_lost_for_good, permutation
 from labs.traffic_bridge import LabTraffic
 
-LASTS = 10.0 * SECOND
+LASTS = 8.0 * SECOND
 
 
 def elephants(fabric: Fabric) -> TrafficPlan:
@@ -33,7 +33,7 @@ def test_flows_survive_a_cut_link(lab: Lab, fabric: Fabric, traffic: LabTraffic,
     with traffic.running(elephants(fabric)) as running:
         with faults.link_down(link):
             assert lab.wait_routes_match(fabric.without(link), within=5 * SECOND)
-            report = running.finish(3 * LASTS)
+            report = running.finish(2 * LASTS)
         assert no_flow_lost_for_good(report, final_s=1.0 * SECOND)
     assert lab.wait_routes_match(within=15 * SECOND)
 
@@ -43,7 +43,7 @@ def test_flows_behind_a_leaf_cut_off_are_lost(lab: Lab, fabric: Fabric, traffic:
     """Control: with every uplink of a leaf cut there is no way, and the verdict says which flows are dead."""
     first, second = fabric.uplinks("leaf1")
     with traffic.running(elephants(fabric)) as running, faults.link_down(first), faults.link_down(second):
-        report = running.finish(3 * LASTS)
+        report = running.finish(2 * LASTS)
     verdict = no_flow_lost_for_good(report, final_s=1.0 * SECOND)
     assert verdict.valid, verdict.invalid_because
     assert not verdict.held
@@ -59,7 +59,7 @@ def test_a_link_quietly_left_down_is_found(lab: Lab, fabric: Fabric, faults: Fau
         verdict = lab.wait_routes_match(within=1 * SECOND)
         assert verdict.valid
         assert not verdict.held
-        assert any("leaf2" in row for row in verdict.evidence.rows)
+        assert any(row.startswith("spine2: 10.1.0.2/32: absent") for row in verdict.evidence.rows)
     assert lab.wait_routes_match(within=15 * SECOND)
 
 

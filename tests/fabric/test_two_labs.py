@@ -1,0 +1,223 @@
+"""ISOLATION-1: two labs of one fabric, with the same addresses, live side by side and never meet.
+
+      lab a:  spine1 spine2            lab b:  spine1 spine2         same design, same addresses, same AS numbers;
+              leaf1 … leaf4                    leaf1 … leaf4         other names, seeds, namespaces, run directories
+              host1 … host8                    host1 … host8
+
+Both labs of this module stand in one index of the test's own, so that labs beside the test cannot take part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RAILBED = Path(sys.executable).with_name("railbed")
+NETNS_DIR = Path("/run/netns")
+LAB = "clos_frr"
+NODES = 14
+# A lab of this size is up in three seconds; the rest is room for a workstation that does much else.
+WITHIN_S = 120.0
+# What `up` asks of a lab that is already up takes a second; building it anew takes its daemons more than two.
+QUICK_S = 5.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Its JSON."""
+        assert self.out, self.err
+        return dict(json.loads(self.out))
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder and an index in which commands are called."""
+
+    cwd: Path
+    state: Path
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [RAILBED, *argv],
+            cwd=self.cwd,
+            env={**os.environ, "RAILBED_STATE_DIR": str(self.state)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def all(self, *commands: tuple[str, ...]) -> list[Said]:
+        """Run commands at once, to the end of the last."""
+        children = [self.start(*argv) for argv in commands]
+        said = [child.communicate(timeout=WITHIN_S) for child in children]
+        return [Said(child.returncode, *texts) for child, texts in zip(children, said, strict=True)]
+
+    def run(self, *argv: str) -> Said:
+        """Run one command."""
+        return self.all(argv)[0]
+
+    def runs_of(self, name: str) -> list[Path]:
+        """The run directories of a lab: one each time it was built."""
+        return list((self.cwd / ".labs" / name).iterdir())
+
+
+def up(name: str, *more: str, lab: str = LAB) -> tuple[str, ...]:
+    """The command that brings a lab up under a name."""
+    return ("up", lab, "--name", name, "--format", "json", *more)
+
+
+def status(name: str) -> tuple[str, ...]:
+    """The command that asks for its state."""
+    return ("status", name, "--format", "json")
+
+
+def namespaces(name: str) -> dict[str, int]:
+    """The network namespaces of a lab, with what identifies each."""
+    return {path.name: path.stat().st_ino for path in NETNS_DIR.glob(f"railbed.{name}.*")}
+
+
+@pytest.fixture(scope="module")
+def names() -> tuple[str, str]:
+    mark = secrets.token_hex(3)
+    return f"two-{mark}-a", f"two-{mark}-b"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("two")
+    made = Desk(folder, folder / "state")
+    yield made
+    made.run("down", "--all")
+
+
+@pytest.fixture
+def both(desk: Desk, names: tuple[str, str]) -> tuple[Said, Said]:
+    """Both labs up, brought up at once; one that is up is only reported."""
+    first, second = desk.all(*(up(name) for name in names))
+    assert first.code == 0, first.err
+    assert second.code == 0, second.err
+    return first, second
+
+
+def test_both_converge_with_the_same_addresses(desk: Desk, names: tuple[str, str], both: tuple[Said, Said]) -> None:
+    """Two `up` at once: both ready, one design, two of everything else; and they stay ready."""
+    first, second = (said.facts for said in both)
+    assert (first["state"], second["state"]) == ("ready", "ready")
+    assert (first["lab"], second["lab"]) == names
+    addresses = [[(n["name"], n["loopback"], n["asn"]) for n in facts["nodes"]] for facts in (first, second)]
+    assert addresses[0] == addresses[1]
+    assert first["run_dir"] != second["run_dir"]
+    assert first["seed"] != second["seed"], "each lab draws its own seed"
+    spaces = [namespaces(name) for name in names]
+    assert [len(found) for found in spaces] == [NODES, NODES]
+    assert not set(spaces[0].values()) & set(spaces[1].values())
+    for said in desk.all(*(status(name) for name in names)):
+        assert said.code == 0, said.out
+        assert said.facts["bgp"] == {"established": 16, "expected": 16}
+
+
+@pytest.mark.usefixtures("both")
+def test_a_route_of_one_lab_is_none_of_the_other(desk: Desk, names: tuple[str, str]) -> None:
+    """A host of one lab loses its leaf; the host of the same name and address in the other lab does not notice."""
+    target = desk.run("exec", "host1", "--lab", names[0], "--", "ip", "-4", "-o", "addr", "show", "dev", "eth1")
+    address = target.out.split()[3].partition("/")[0]
+    ping = ("--", "ping", "-c", "1", "-W", "2", address)
+    assert desk.run("exec", "leaf1", "--lab", names[0], "--", "ip", "link", "set", "eth3", "down").code == 0
+    lost, kept = desk.all(*(("exec", "host8", "--lab", name, *ping) for name in names))
+    assert lost.code != 0, "the cut must be felt in its own lab"
+    assert kept.code == 0, kept.out
+    degraded, ready = desk.all(*(status(name) for name in names))
+    assert (degraded.code, degraded.facts["state"]) == (1, "degraded")
+    assert (ready.code, ready.facts["state"]) == (0, "ready")
+    assert desk.run("exec", "leaf1", "--lab", names[0], "--", "ip", "link", "set", "eth3", "up").code == 0
+
+
+@pytest.mark.usefixtures("both")
+def test_the_same_request_is_reported_at_once(desk: Desk, names: tuple[str, str]) -> None:
+    """`up` of what is up: 0, the lab as it is, and nothing built."""
+    before = namespaces(names[0])
+    began = time.monotonic()
+    said = desk.run(*up(names[0]))
+    took_s = time.monotonic() - began
+    assert said.code == 0, said.err
+    assert said.facts["state"] == "ready"
+    assert took_s < QUICK_S
+    assert namespaces(names[0]) == before
+    assert len(desk.runs_of(names[0])) == 1
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("differs", ["seed", "fabric", "file"])
+def test_a_different_request_is_refused(desk: Desk, names: tuple[str, str], differs: str) -> None:
+    """`up` of a running name with another seed, fabric or file: 2, one message with what to do, the lab untouched."""
+    seed = json.loads(desk.run(*status(names[0])).out)["seed"]
+    other = desk.cwd / "other.yaml"
+    other.write_text("fabric: clos_2x4\nmtu: 1500\n")
+    request = {
+        "seed": up(names[0], "--seed", str((seed + 1) % 2**32)),
+        "fabric": up(names[0], lab="pair"),
+        "file": up(names[0], lab=str(other)),
+    }[differs]
+    before = namespaces(names[0])
+    said = desk.run(*request)
+    assert said.code == 2
+    assert said.out == ""
+    assert f"a different lab {names[0]!r} is running" in said.err
+    assert f"railbed down {names[0]}" in said.err
+    assert "Traceback" not in said.err
+    assert namespaces(names[0]) == before
+    assert desk.run(*status(names[0])).code == 0
+
+
+@pytest.mark.usefixtures("both")
+def test_taking_one_down_leaves_the_other(desk: Desk, names: tuple[str, str]) -> None:
+    """`down a`: nothing of a is left; b has the same namespaces as before and is ready."""
+    before = namespaces(names[1])
+    said = desk.run("down", names[0])
+    assert said.code == 0, said.err
+    assert namespaces(names[0]) == {}
+    assert namespaces(names[1]) == before
+    left = desk.run(*status(names[1]))
+    assert (left.code, left.facts["state"]) == (0, "ready")
+    gone = desk.run(*status(names[0]))
+    assert gone.code == 2
+    assert f"no lab {names[0]!r} is running" in gone.err
+
+
+def test_two_at_once_of_one_name_build_it_once(desk: Desk, names: tuple[str, str]) -> None:
+    """One of the two builds; the other finds the lab being changed (2), or, when it came late, up (0)."""
+    name = f"{names[0]}-once"
+    said = sorted(desk.all(up(name), up(name)), key=lambda each: each.code)
+    assert said[0].code == 0, said[0].err
+    assert said[0].facts["state"] == "ready"
+    if said[1].code == 0:
+        assert said[1].facts["run_dir"] == said[0].facts["run_dir"]
+    else:
+        assert said[1].code == 2
+        assert "is being changed by another railbed command" in said[1].err
+        assert "Traceback" not in said[1].err
+    assert len(desk.runs_of(name)) == 1
+    assert len(namespaces(name)) == NODES
+    ends = desk.all(("down", name), ("down", name))
+    assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
+    assert namespaces(name) == {}
