@@ -33,7 +33,7 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str]) -> int:  # noqa: PLR0911 - one way out for each kind of error
     """Run one command and return its exit code; every error becomes one message."""
     mark = argv.index("--") if "--" in argv else len(argv)
     debug = "--debug" in argv[:mark]
@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
         say(traceback.format_exc() if debug else f"railbed: {error}")
         return error.exit_code
     except BrokenPipeError:  # whoever read our output has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's own last flush
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the interpreter's own last flush
         return 0
     except Exception as error:  # noqa: BLE001 - a bug of ours: one message, and the whole of it with --debug
         say(traceback.format_exc() if debug else f"railbed: internal error: {error!r} (--debug shows where)")

@@ -78,15 +78,15 @@ def _listed(folder: Path) -> tuple[str, ...]:
 
 
 def read(name: str) -> LabRecord:
-    """The record of a lab. Raises LabNotFound."""
+    """The record of a lab. Raises LabNotFound, or LeftoverLab for one that is unreadable."""
     try:
         data = json.loads((lab_dir(name) / "record.json").read_text())
+        return LabRecord(**{**data, "stage": Stage(data["stage"])})
     except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(names()) or "none"
         raise LabNotFound(f"no lab {name!r} is running (running: {known})", remedy="railbed up starts one") from None
-    except json.JSONDecodeError:
+    except (ValueError, TypeError, KeyError):  # no JSON, or not that of a record
         raise LeftoverLab(f"the record of lab {name!r} is unreadable", remedy="railbed reap") from None
-    return LabRecord(**{**data, "stage": Stage(data["stage"])})
 
 
 def write(record: LabRecord) -> None:

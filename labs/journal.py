@@ -48,7 +48,9 @@ class Entry:
 class Undo(Protocol):
     """Undoes all the entries of one verb at once; idempotent, whether or not the change was ever made."""
 
-    def __call__(self, lab: str, entries: tuple[Entry, ...]) -> None: ...
+    def __call__(self, lab: str, entries: tuple[Entry, ...]) -> None:
+        """Undo `entries` of `lab`."""
+        ...
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Journal:
             return
         room = _crash.room()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(self.path)
         with self.path.open("a") as out:
             out.write("".join(encoded if room is None else encoded[:room]))
             out.flush()
@@ -113,12 +116,21 @@ class Journal:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _drop_torn_line(path: Path) -> None:
+    """Take away what a crash in mid-write has left, so that the next line does not become part of it."""
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)
+
+
 def _read(path: Path) -> Iterable[Entry]:
-    """The entries of a journal file. A torn last line is what a crash in mid-write leaves: its change was not made."""
+    """The entries of a journal file. A last line without its end is what a crash leaves: its change was not made."""
     if not path.exists():
         return ()
     entries: dict[int, Entry] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
         try:
             data = json.loads(line)
         except json.JSONDecodeError:

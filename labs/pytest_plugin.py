@@ -74,14 +74,16 @@ class WantedLab:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the module-wide `lab` fixture the lab that the test's own marker names."""
-    if "lab" not in metafunc.fixturenames:
-        return
+    fixtures = metafunc._arg2fixturedefs.get("lab", ())  # noqa: SLF001 - no public way to whose fixture it is
+    if not fixtures or fixtures[-1].func is not lab._get_wrapped_function():  # noqa: SLF001 - the same
+        return  # none, or one of the user's own that is called so
     marker = metafunc.definition.get_closest_marker("lab")
     adopt = metafunc.config.getoption("--lab-adopt")
     ref = marker.args[0] if marker is not None and marker.args else adopt
     if not ref:
         raise pytest.UsageError(
-            f"{metafunc.definition.nodeid} uses a lab and names none; allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
+            f"{metafunc.definition.nodeid} uses a lab and names none; "
+            "allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
         )
     wanted = WantedLab(str(ref))
     metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[Path(wanted.ref).stem])
@@ -91,6 +93,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
     from labs.lab import Request, adopt_lab, open_lab
+    from labs.output import say
 
     option = request.config.getoption
     scale = option("--lab-timeout-scale")
@@ -116,7 +119,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
         option("--lab-keep") == "on-failure" and request.session.testsfailed > failed_before
     ):
         disown(opened.lab.name)
-        print(f"\nlab {opened.lab.name} is left up: railbed status {opened.lab.name}")
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            say(f"\nlab {opened.lab.name} is left up: railbed status {opened.lab.name}")
         return
     opened.lab.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from labs import index
@@ -21,10 +22,8 @@ class Leftover:
 
 def destroy(name: str) -> int:
     """Undo everything a lab has changed; the caller holds its lock. Idempotent; returns the number of changes."""
-    try:
+    with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
         index.move_to(name, Stage.STOPPING)
-    except (LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
-        pass
     undone = undo_all(name, index.journal(name))
     index.forget(name)
     return undone

@@ -27,11 +27,11 @@ def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
     states = lab.deployment.states()
     running = [node for node in lab.nodes.values() if states[node.name] is not NodeState.STOPPED]
     answers = dict(zip([n.name for n in running], observe.ask_all(_ask, running), strict=True))
-    nodes = [_node(lab, node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
-    samples = {key: sample for answer in answers.values() if answer for key, sample in answer.ports.items()}
+    nodes = [_node(node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
+    samples = {key: sample for answer in answers.values() for key, sample in answer.ports.items()}
     faulted = _faulted(lab)
     links = [_link(link, samples, faulted) for link in lab.fabric.links]
-    established = sum(answer.established for answer in answers.values() if answer)
+    established = sum(answer.established or 0 for answer in answers.values())
     expected = 2 * len(lab.fabric.fabric_links)
     sound = (
         established == expected
@@ -60,27 +60,30 @@ def capabilities(backend: str) -> dict[str, object]:
 
 
 class _Answer:
-    """What one running node said: its ports' counters and how many of its sessions are up."""
+    """What one running node said: its ports' counters and how many of its sessions are up, None for no answer."""
 
     __slots__ = ("established", "ports")
 
-    def __init__(self, ports: Mapping[tuple[str, str], PortSample], established: int) -> None:
+    def __init__(self, ports: Mapping[tuple[str, str], PortSample], established: int | None) -> None:
         self.ports = ports
         self.established = established
 
 
-def _ask(node: LiveNode) -> _Answer | None:
-    """None when the node does not answer: that is its state, not an error of ours."""
+def _ask(node: LiveNode) -> _Answer:
+    """A node that does not answer is in a state, no error of ours; its kernel may answer where its daemons do not."""
     try:
         ports = {(sample.node, sample.port): sample for sample in observe.port_samples(node).values()}
+    except LabError:
+        return _Answer({}, None)
+    try:
         return _Answer(ports, sum(session.established for session in driver(node.kind).sessions(node)))
     except LabError:
-        return None
+        return _Answer(ports, None)
 
 
-def _node(lab: Lab, live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str, object]:
+def _node(live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str, object]:
     node = live.node
-    unready = state is NodeState.RUNNING and answer is None
+    unready = state is NodeState.RUNNING and (answer is None or answer.established is None)
     return {
         "name": node.name,
         "kind": live.kind,

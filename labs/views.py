@@ -5,7 +5,7 @@ from __future__ import annotations
 import code
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from labs import index, reaper
 from labs.backends.base import Backend
@@ -206,7 +206,7 @@ def show_routes(lab: Lab, node: str, form: str) -> int:
     seen = lab.routes(node)
     expected = route_tables(lab.fabric, None if lab.rendered.spec.ipv6 else 4).get(live.name, {})
     prefixes = sorted(set(seen.routes) | set(expected), key=lambda p: (p.version, p.network_address, p.prefixlen))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "prefix": str(prefix),
             "ports": sorted(seen.routes.get(prefix, ())),

@@ -100,25 +100,21 @@ class FakeDeployment:
 
     def _answer(self, node: str, argv: tuple[str, ...], stdin: str) -> CommandResult:
         fabric = self._lab.fabric.without(*_listed("links_down"))
-        words = " ".join(argv)
-        if node in _listed("silent"):
-            if argv[0] == "vtysh":
-                return CommandResult(argv, 1, "", "no answer")
-            if "route show" in words:
-                return CommandResult(argv, 0, "[]", "")
+        words, silent, said = " ".join(argv), node in _listed("silent"), ""
         if argv[0] == "vtysh":
-            return CommandResult(argv, 0, _sessions(fabric, self._lab.fabric, node), "")
-        if argv[0] == "fping":
+            if silent:
+                return CommandResult(argv, 1, "", "no answer")
+            said = _sessions(fabric, self._lab.fabric, node)
+        elif argv[0] == "fping":
             return CommandResult(argv, 0, "", _fping(argv))
-        if "-batch" in argv:
-            return _way(fabric, node, argv, [line.split() for line in stdin.splitlines()])
-        if "route get" in words:
-            return _way(fabric, node, argv, [[*argv[2:]]])
-        if "route show" in words:
-            return CommandResult(argv, 0, _routes(fabric, node, 4 if "-4" in argv else 6), "")
-        if "link show" in words:
-            return CommandResult(argv, 0, _links(fabric, self._lab.fabric, node), "")
-        return CommandResult(argv, 0, "", "")
+        elif "-batch" in argv or "route get" in words:
+            asked = stdin.splitlines() if "-batch" in argv else [words]
+            return _way(fabric, node, argv, [line.split() for line in asked])
+        elif "route show" in words and not silent:
+            said = _routes(fabric, node, 4 if "-4" in argv else 6)
+        elif "link show" in words:
+            said = _links(fabric, self._lab.fabric, node)
+        return CommandResult(argv, 0, said, "")
 
 
 def _routes(fabric: Fabric, node: str, family: int) -> str:

@@ -186,7 +186,7 @@ def test_json_of_up_and_status(broken: Break, capsys: Capture) -> None:
     later = answer(capsys, "status", code=1)
     check_status(later)
     assert later["state"] == "degraded"
-    assert [link["name"] for link in later["links"] if link["state"] != "up"][0] == "leaf1:spine1"
+    assert [link["name"] for link in later["links"] if link["state"] != "up"] == ["leaf1:spine1"]
     assert [node["name"] for node in later["nodes"] if node["state"] == "unready"] == ["leaf3"]
     assert later["bgp"]["established"] < later["bgp"]["expected"]
 
@@ -202,7 +202,9 @@ def test_json_of_reads(capsys: Capture) -> None:
     (lab,) = answer(capsys, "list")["labs"]
     assert (lab["lab"], lab["backend"], lab["state"]) == ("clos-frr", "fake", "up")
     ports = answer(capsys, "inspect")["ports"]
-    assert {"node": "leaf1", "port": "eth1", "far": "spine1:eth1"}.items() <= ports[[p["node"] for p in ports].index("leaf1")].items()
+    assert {"node": "leaf1", "port": "eth1", "far": "spine1:eth1"}.items() <= ports[
+        [p["node"] for p in ports].index("leaf1")
+    ].items()
     routes = answer(capsys, "routes", "leaf1")
     assert routes["node"] == "leaf1"
     assert any(len(row["ports"]) == 2 and row["ports"] == row["expected"] for row in routes["routes"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import labs.testing  # noqa: F401 - see below
+import labs.testing
 import labs.traffic_bridge  # noqa: F401 - as the one above: imported here once, not again by every inner run
 from labs import index, reaper
 from labs.lab import Request, adopt_lab, open_lab
@@ -46,7 +45,9 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     patch.undo()
 """
-BAD = 'Verdict("marking starts at the threshold", False, Evidence("0 of 9 packets marked", {"ce": 0}, ("leaf1 q3: 0",)))'
+BAD = (
+    'Verdict("marking starts at the threshold", False, Evidence("0 of 9 packets marked", {"ce": 0}, ("leaf1 q3: 0",)))'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,9 @@ def error_of(pytester: pytest.Pytester) -> ET.Element:
 
 
 def test_registered_once() -> None:
-    assert [point.name for point in entry_points(group="pytest11") if point.value == "labs.pytest_plugin"] == ["railbed"]
+    assert [point.name for point in entry_points(group="pytest11") if point.value == "labs.pytest_plugin"] == [
+        "railbed"
+    ]
 
 
 def test_labs_are_shared_by_a_module_and_no_further(pytester: pytest.Pytester) -> None:
@@ -126,7 +129,13 @@ def test_false_verdict_fails_and_shows_its_evidence(pytester: pytest.Pytester) -
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["*railbed verdict*", "marking starts at the threshold: FALSE", "0 of 9 packets marked", "  ce: 0", "*leaf1 q3: 0"]
+        [
+            "*railbed verdict*",
+            "marking starts at the threshold: FALSE",
+            "0 of 9 packets marked",
+            "  ce: 0",
+            "*leaf1 q3: 0",
+        ]
     )
     assert counts(pytester) == {"errors": 0, "failures": 1, "skipped": 0}
 
@@ -186,7 +195,9 @@ def test_failure_and_then_trouble_in_the_teardown(pytester: pytest.Pytester) -> 
 
 def test_trouble_in_a_teardown_is_one_more_error_of_the_same_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        HEAD + "\n@pytest.fixture\ndef left():\n    yield\n    raise NotReady('leaf1 does not stop')\n\ndef test_it(left): pass\n"
+        HEAD
+        + "\n@pytest.fixture\ndef left():\n    yield\n    raise NotReady('leaf1 does not stop')\n"
+        + "\ndef test_it(left): pass\n"
     )
     run(pytester).assert_outcomes(passed=1, errors=1)
     assert len(junit(pytester).findall("testcase")) == 1
@@ -205,7 +216,13 @@ def test_the_same_under_xdist(pytester: pytest.Pytester) -> None:
     result = run(pytester, "-n", "2", "-v", "-rs")
     result.assert_outcomes(passed=1, failed=1, errors=2, skipped=1)
     result.stdout.fnmatch_lines_random(
-        ["*INVALID*", "*ERROR (CommandFailed)*", "*0 of 9 packets marked", "*ERROR at call of test_trouble*", "SKIPPED*queues"]
+        [
+            "*INVALID*",
+            "*ERROR (CommandFailed)*",
+            "*0 of 9 packets marked",
+            "*ERROR at call of test_trouble*",
+            "SKIPPED*queues",
+        ]
     )
     assert counts(pytester) == {"errors": 2, "failures": 1, "skipped": 1}
     assert {error.attrib["type"] for error in junit(pytester).iter("error")} == {"CommandFailed", "RunInvalid"}
@@ -276,10 +293,11 @@ def test_keep(
     pytester.makepyfile(body("from labs import index", "assert index.names() == (lab.name,)", statement))
     assert index.names() == ()
     if how == "option":
-        run(pytester, f"--lab-keep={keep}")
+        result = run(pytester, f"--lab-keep={keep}")
     else:
         monkeypatch.setenv("RAILBED_LAB_KEEP", keep)
-        run(pytester)
+        result = run(pytester)
+    assert len(re.findall("is left up: railbed status clos-frr-", result.stderr.str())) == left
     assert len(index.names()) == left
     assert reaper.leftovers() == ()  # a lab that is kept belongs to a person, not to a run that has ended
     for name in index.names():
@@ -429,9 +447,18 @@ def test_faults(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(passed=1)
 
 
+def test_fixture_of_the_users_own_called_lab(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(f"{HEAD}\n@pytest.fixture\ndef lab(): return 7\n\ndef test_it(lab): assert lab == 7\n")
+    run(pytester).assert_outcomes(passed=1)
+
+
 def test_rundir_is_the_tests_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        body("assert rundir.is_dir() and rundir.parent.parent == lab.run_dir", "assert 'test_it' in rundir.name", fixtures="lab, rundir")
+        body(
+            "assert rundir.is_dir() and rundir.parent.parent == lab.run_dir",
+            "assert 'test_it' in rundir.name",
+            fixtures="lab, rundir",
+        )
     )
     run(pytester).assert_outcomes(passed=1)
-    assert os.path.isdir(pytester.path / ".labs")
+    assert (pytester.path / ".labs").is_dir()

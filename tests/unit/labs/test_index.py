@@ -130,7 +130,9 @@ def test_sweep_takes_only_what_nobody_holds(state: Path) -> None:
 
 def test_waiting_gets_it_when_the_holder_ends(state: Path) -> None:
     with holder() as child:
-        waiting = subprocess.Popen([sys.executable, "-c", HOLDER.replace('"x"', '"x", wait=True')], stdout=subprocess.PIPE)
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", HOLDER.replace('"x"', '"x", wait=True')], stdout=subprocess.PIPE
+        )
         assert waiting.stdout is not None
         child.kill()
         assert waiting.stdout.readline() == b"\n"

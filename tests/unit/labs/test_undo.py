@@ -1,0 +1,120 @@
+"""Ending processes: exactly ours, found by token or by a recorded identity, and no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from labs import undo
+from labs.errors import NotReady
+from labs.journal import Change, Entry, Journal
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a child that sleeps, with variables of its own in its environment."""
+    with ExitStack() as stack:
+
+        def begin(**env: str) -> subprocess.Popen[bytes]:
+            child = subprocess.Popen(["sleep", "300"], env={"PATH": os.environ["PATH"], **env})
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+            return child
+
+        yield begin
+
+
+def process(token: str, *facts: Mapping[str, object]) -> tuple[Entry, ...]:
+    return (Entry(1, Change("process", {"token": token}), facts),)
+
+
+def test_all_that_carry_the_token_and_nothing_else(start: Start) -> None:
+    ours = [start(RAILBED_TOKEN="lab:1"), start(RAILBED_TOKEN="lab:1", OTHER="x")]
+    others = [start(RAILBED_TOKEN="lab:12"), start(RAILBED_TOKEN="lab:"), start(MY_RAILBED_TOKEN="lab:1"), start()]
+    undo.end_processes("lab", process("lab:1"))
+    assert [child.wait(5) for child in ours] == [-9, -9]
+    assert [child.poll() for child in others] == [None] * 4
+    undo.end_processes("lab", process("lab:1"))  # idempotent
+
+
+def test_recorded_pid_is_ended_only_while_it_is_the_same_process(start: Start) -> None:
+    child = start()
+    who = undo.identity(child.pid)
+    start_ticks = int(str(who["start"]))
+    for other in ({**who, "start": start_ticks + 1}, {**who, "boot": "another"}, {"pid": child.pid}):
+        assert not undo.is_process(other)
+        undo.end_processes("lab", process("nobody", other))
+        assert child.poll() is None
+    assert undo.is_process(who)
+    undo.end_processes("lab", process("nobody", who))
+    assert child.wait(5) == -9
+    assert not undo.is_process(who)
+
+
+def test_start_time_of_the_dead_and_the_unburied(start: Start) -> None:
+    child = start()
+    assert undo.start_time(child.pid) is not None
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not buried
+    assert undo.start_time(child.pid) is None
+    child.wait()
+    assert undo.start_time(child.pid) is None
+
+
+def test_looks_again_until_nothing_is_left(start: Start) -> None:
+    """A process that was started while the first ones were ended is ended too."""
+    children = [start()]
+
+    def find() -> set[int]:
+        if len(children) < 3:
+            children.append(start())
+        return {child.pid for child in children}
+
+    undo.kill_until_gone(find)
+    assert [child.wait(5) for child in children] == [-9] * 3
+
+
+def test_never_ourselves(start: Start) -> None:
+    child = start()
+    undo.kill_until_gone(lambda: {os.getpid(), child.pid})
+    assert child.wait(5) == -9
+
+
+def test_what_does_not_end_is_named(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = start()
+    monkeypatch.setattr(undo, "KILL_WITHIN", -1.0)
+    with pytest.raises(NotReady, match=rf"processes do not end: \[{child.pid}\]"):
+        undo.kill_until_gone(lambda: {child.pid})
+
+
+def test_order_processes_first_then_last_change_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, list[int]]] = []
+
+    def verb(name: str) -> Callable[[str, tuple[Entry, ...]], None]:
+        return lambda _, entries: seen.append((name, [entry.n for entry in entries]))
+
+    monkeypatch.setattr(undo, "UNDO", {name: verb(name) for name in ("process", "netns", "sysctl")})
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.will(*(Change(name, {}) for name in ("sysctl", "process", "netns", "netns", "sysctl", "process")))
+    assert undo.undo_all("lab", journal) == 6
+    assert seen == [("process", [2, 6]), ("sysctl", [5]), ("netns", [4, 3]), ("sysctl", [1])]
+    assert undo.undo_all("lab", Journal(journal.path)) == 0
+
+
+def test_undo_that_fails_is_not_marked_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(lab: str, entries: tuple[Entry, ...]) -> None:
+        raise NotReady(f"{lab}: {len(entries)}")
+
+    monkeypatch.setattr(undo, "UNDO", {"netns": fail, "sysctl": lambda *_: None})
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.will(Change("netns", {}), Change("sysctl", {}))
+    with pytest.raises(NotReady):
+        undo.undo_all("lab", journal)
+    assert [entry.n for entry in Journal(journal.path).open_entries()] == [1]
