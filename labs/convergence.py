@@ -131,6 +131,7 @@ class Once:
     acted: bool = False
 
     def __call__(self) -> None:
+        """Do it, if it is time and not yet done."""
         if not self.acted and time.monotonic() - self.began > self.after:
             self.acted = True
             self.act()

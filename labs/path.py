@@ -124,7 +124,6 @@ class _Ipv6Hashing:
         number = linux_fields_hash(hashed, fields=self._fields, seed=self._seed)
         return str(hops[member(number, [int(str(hop.get("weight", 1))) for hop in hops])]["dev"])
 
-
     def _group(self, dst: str) -> Mapping[str, object] | None:
         """The route that forwards to `dst`, its members in the order they own the hash range; None without one.
 

@@ -86,9 +86,9 @@ def _sip_rounds(v: list[int], rounds: int) -> None:
 
 
 def _flow_keys(flow: HashedFlow, fields: int) -> bytes:
-    """struct flow_keys from `basic` to its end, as the kernel fills it for policy 3; unused fields are 0.
+    """The kernel's struct flow_keys from `basic` to its end, as the kernel fills it for policy 3; unused fields are 0.
 
-    n_proto 2, ip_proto 1, padding 1 | tags 4 | vlan 8 | cvlan 8 | keyid 4 | ports 2 + 2 | icmp 4 | addresses | 4, which
+    n_proto 2, ip_proto 1, padding 1 | tags 4 | vlan 8 | cvlan 8 | keyid 4 | ports 2 + 2 | icmp 4 | addresses | 4: they
     round the structure up to whole 8 bytes: the kernel hashes as many bytes as that leaves for the address family
     """
     ends = [ip_address(flow.src), ip_address(flow.dst)]
@@ -105,7 +105,9 @@ def _flow_keys(flow: HashedFlow, fields: int) -> bytes:
     if int.from_bytes(ports[1], "little") < int.from_bytes(ports[0], "little"):
         ports.reverse()
     protocol = flow.protocol if fields & IP_PROTOCOL else 0
-    return bytes((0, 0, protocol, 0)) + bytes(4 + 8 + 8 + 4) + b"".join(ports) + bytes(4) + b"".join(addresses) + bytes(4)
+    return (
+        bytes((0, 0, protocol, 0)) + bytes(4 + 8 + 8 + 4) + b"".join(ports) + bytes(4) + b"".join(addresses) + bytes(4)
+    )
 
 
 def _as_number(packed: bytes, address: IPv4Address | IPv6Address) -> int:

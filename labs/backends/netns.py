@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import IO, ClassVar, cast
 
 from labs import kernel, run_dir, sysctl
 from labs.backends.base import Capability, NodeState, Progress
@@ -249,15 +249,14 @@ class Launcher:
 
     def answers(self, request: Mapping[str, object], count: int) -> Iterator[dict[str, str]]:
         """Send one request and yield its `count` answers as they come. Raises DeployFailed when it ends early."""
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
+        to, back = cast(IO[str], self.child.stdin), cast(IO[str], self.child.stdout)  # pipes: see _launcher
         try:
-            self.child.stdin.write(json.dumps(request) + "\n")
-            self.child.stdin.flush()
+            to.write(json.dumps(request) + "\n")
+            to.flush()
         except BrokenPipeError:
             raise DeployFailed(self._last_words()) from None
         for _ in range(count):
-            line = self.child.stdout.readline()
+            line = back.readline()
             if not line:
                 raise DeployFailed(self._last_words())
             yield json.loads(line)
@@ -267,8 +266,7 @@ class Launcher:
         return list(self.answers(request, count))
 
     def _last_words(self) -> str:
-        assert self.child.stderr is not None
-        lines = self.child.stderr.read().strip().splitlines()
+        lines = cast(IO[str], self.child.stderr).read().strip().splitlines()
         return f"namespaces could not be made: {lines[-1] if lines else 'the launch program was killed'}"
 
 
@@ -315,8 +313,9 @@ def _make_links(lab: RenderedLab) -> None:
     lines = []
     for link in lab.fabric.links:
         near, far = (
-            f"name {port.name} address {addressing.mac(lab.fabric.node(port.node), port)} mtu {lab.spec.mtu} netns {name(port.node)}"
+            f"name {port.name} address {mac} mtu {lab.spec.mtu} netns {name(port.node)}"
             for port in link.ends
+            for mac in [addressing.mac(lab.fabric.node(port.node), port)]
         )
         lines.append(f"link add {near} type veth peer {far}")
     _ip("-batch", "-", stdin="\n".join(lines) + "\n")

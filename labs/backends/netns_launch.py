@@ -21,7 +21,9 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 from labs import kernel
@@ -29,6 +31,8 @@ from labs import kernel
 INIT = ("/usr/bin/catatonit", "-P")  # reaps orphans, as a container's init does; sleeps otherwise
 PR_SET_PDEATHSIG = 1
 NETNS_DIR = "/run/netns"
+Request = dict[str, Any]  # one node of a request; JSON
+Answer = dict[str, object]
 
 
 def main() -> None:
@@ -37,7 +41,8 @@ def main() -> None:
     os.umask(0o022)
     for line in sys.stdin:
         request = json.loads(line)
-        for answer in {"create": create, "boot": boot}[request.pop("do")](**request):
+        answers = create(request["nodes"]) if request["do"] == "create" else boot(request["nodes"], request["parallel"])
+        for answer in answers:
             print(json.dumps(answer), flush=True)
 
 
@@ -46,7 +51,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def create(nodes: list[dict]):  # type: ignore[type-arg,no-untyped-def]
+def create(nodes: list[Request]) -> Iterator[Answer]:
     """Name one new network namespace per node; settings that new interfaces inherit come first."""
     Path(NETNS_DIR).mkdir(parents=True, exist_ok=True)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -61,11 +66,11 @@ def create(nodes: list[dict]):  # type: ignore[type-arg,no-untyped-def]
     yield {"created": len(nodes)}
 
 
-def boot(nodes: list[dict], parallel: int):  # type: ignore[type-arg,no-untyped-def]
+def boot(nodes: list[Request], parallel: int) -> Iterator[Answer]:
     """Boot nodes, `parallel` at a time, each in a process of its own; answers come as they end."""
     waiting = [(node, os.open(f"{NETNS_DIR}/{node['netns']}", os.O_RDONLY)) for node in reversed(nodes)]
     leave_shared_mounts()
-    under_way: dict[int, tuple[dict, int]] = {}  # type: ignore[type-arg]
+    under_way: dict[int, tuple[Request, int]] = {}
     while waiting or under_way:
         while waiting and len(under_way) < parallel:
             node, netns = waiting.pop()
@@ -93,7 +98,7 @@ def leave_shared_mounts() -> None:
             kernel.detach(target)
 
 
-def boot_one(node: dict, netns: int, answer: int) -> None:  # type: ignore[type-arg]
+def boot_one(node: Request, netns: int, answer: int) -> None:
     """The life of one node's boot process; never returns."""
     try:
         os.write(answer, json.dumps({"pid": enter_and_boot(node, netns)}).encode())
@@ -108,7 +113,7 @@ class BootFailed(Exception):
     """The node's own boot file exited non-zero."""
 
 
-def enter_and_boot(node: dict, netns: int) -> int:  # type: ignore[type-arg]
+def enter_and_boot(node: Request, netns: int) -> int:
     """Build the node's namespaces and start its software; returns the pid of its init, as the workstation counts."""
     die_with_parent()
     kernel.setns(netns, kernel.CLONE_NEWNET)
@@ -117,25 +122,25 @@ def enter_and_boot(node: dict, netns: int) -> int:  # type: ignore[type-arg]
     build_mounts(node)
     os_sethostname(node["name"])
     init = start_init()
-    for netdev in os.listdir("/sys/class/net"):
-        kernel.set_link(netdev, up=True)
+    for netdev in Path("/sys/class/net").iterdir():
+        kernel.set_link(netdev.name, up=True)
     run_boot_file()
     return init
 
 
-def build_mounts(node: dict) -> None:  # type: ignore[type-arg]
+def build_mounts(node: Request) -> None:
     """Give the node folders of its own, its files, and a /sys that shows its interfaces."""
     binds = {target: os.open(source, os.O_PATH) for target, source in node["binds"].items()}
     for folder in node["private"]:
         kernel.mount("tmpfs", folder, "tmpfs", data="mode=755")
     for target, source in binds.items():
-        os.makedirs(target, exist_ok=True)
+        Path(target).mkdir(parents=True, exist_ok=True)
         kernel.mount(f"/proc/self/fd/{source}", target, "none", kernel.MS_BIND)
         os.close(source)
     for path, text in node["files"].items():
         if not any(path.startswith(folder + "/") for folder in node["private"]):
             raise BootFailed(f"{path} is in none of the node's own folders ({', '.join(node['private'])})")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     kernel.mount("sysfs", "/sys", "sysfs")
 

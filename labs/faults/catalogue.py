@@ -1,5 +1,6 @@
-"""The faults there are. Each is a context manager: journaled before it is made, undone when the block ends,
-by `railbed down`, and by `railbed reap` after a crash.
+"""The faults there are, each a context manager.
+
+Journaled before it is made; undone when the block ends, by `railbed down`, and by `railbed reap` after a crash.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_frr_accepts_the_configuration(name: str) -> None:
 
 def test_frr_refuses_a_wrong_line(tmp_path: Path) -> None:
     """Control: one word that FRR does not know, and vtysh says so."""
-    kept = sorted(name for name in RENDERED if name.endswith("leaf1/etc/frr/frr.conf"))[0]
+    kept = min(name for name in RENDERED if name.endswith("leaf1/etc/frr/frr.conf"))
     wrong = tmp_path / "frr.conf"
     wrong.write_text(RENDERED[kept].replace("bgp router-id", "bgp rooter-id"))
     assert "rooter-id" in check_with_vtysh(wrong)
