@@ -16,7 +16,7 @@ from labs import index, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.convergence import wait_converged, wait_routes
-from labs.errors import LabNotFound, LeftoverLab
+from labs.errors import LabNotFound, LeftoverLab, NotReady
 from labs.index import LabRecord, Stage
 from labs.journal import Change, boot_id
 from labs.kinds import KINDS
@@ -96,6 +96,7 @@ def open_lab(
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
             deployed = time.monotonic()
             lab = Lab(rendered, player.name, deployment, run_path)
+            _keep(lab)
             lab.timeout_scale = timeout_scale
             lab.converged = lab.wait_converged(within, progress) if wait else None
             lab.timings = {
@@ -119,10 +120,14 @@ def adopt_lab(name: str) -> Lab:
     try:
         data = json.loads((Path(record.run_dir) / "lab.json").read_text())
     except FileNotFoundError:
+        if record.stage is not Stage.UP:
+            raise NotReady(f"lab {name!r} is {record.stage}", remedy="ask again in a moment") from None
         raise LeftoverLab(
             f"the run directory of lab {name!r} is gone ({record.run_dir})", remedy=f"railbed down {name}"
         ) from None
     rendered = render(spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
+    if not index.journal(name).open_entries():
+        raise NotReady(f"lab {name!r} is {record.stage}: none of it is there yet", remedy="ask again in a moment")
     run_path = Path(record.run_dir)
     deployment = backend_named(record.backend).adopt(rendered, run_path, index.journal(name))
     lab = Lab(rendered, record.backend, deployment, run_path)

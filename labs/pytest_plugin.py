@@ -33,7 +33,11 @@ OPTIONS: dict[str, tuple[object, str, str]] = {
     "--lab-pause-on-error": (bool, "", "wait for Enter when a test fails, with the lab still up"),
     "--lab-pcap": (str, "", "capture on these ports during each test: leaf1:eth1,… or all"),
     "--lab-require": (str, "", "capabilities whose absence is an error, not a skip: soft-asic,…"),
-    "--lab-timeout-scale": (float, "1", "stretch every deadline by this factor, for a slow workstation"),
+    "--lab-timeout-scale": (
+        float,
+        "1",
+        "stretch the deadlines of wait_… and traffic.run by this factor, for a slow workstation",
+    ),
 }
 
 
@@ -229,7 +233,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = f"{type(error).__name__}: {error}"
     if report.when == "call" and report.failed:
         for verdict in item.stash.get(_seen, []):
-            if not (verdict.valid and verdict.held):
+            if verdict.valid and not verdict.held:  # an invalid one is the error's own message
                 report.sections.append(("railbed verdict", str(verdict)))
         _look_on(item)
     return report

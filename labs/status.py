@@ -21,7 +21,7 @@ SCHEMA = 1
 def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
     """Ask every node and link of a lab for its state; fields as in `railbed status --format json`.
 
-    ``state`` is ``ready`` when every node runs, every link is up and every session established, else ``degraded``
+    ``bgp`` counts session ends: a session is asked for at each of its two switches. ``state`` is ``ready`` when every node runs, every link is up and every session established, else ``degraded``
     (``starting`` while `railbed up` has not ended).
     """
     states = lab.deployment.states()

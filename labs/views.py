@@ -18,7 +18,7 @@ from labs.reaper import Leftover
 from labs.render import clab_text
 from labs.spec import RenderedLab
 from labs.status import SCHEMA, status
-from labs.verdicts.routes import routes_match
+from labs.verdicts.routes import differences_of
 from topologies import addressing
 from topologies.routing import route_tables
 from traffic.flows import Transport
@@ -67,7 +67,7 @@ def _print_status(facts: Mapping[str, object]) -> None:
     bgp = cast(Mapping[str, object], facts["bgp"])
     say(
         f"\n{facts['lab']}: {facts['state']}; {len(nodes)} nodes, {len(links)} links ({len(wrong)} not up), "
-        f"BGP {bgp['established']}/{bgp['expected']} sessions, backend {facts['backend']}, seed {facts['seed']}"
+        f"BGP {bgp['established']}/{bgp['expected']} session ends, backend {facts['backend']}, seed {facts['seed']}"
     )
     for link in wrong:
         say(f"  link {link['name']}: {link['state']}")
@@ -125,7 +125,8 @@ def show_status(name: str, form: str) -> int:
     """The state of a lab; 1 unless it is ready."""
     if index.is_held(name) and name in index.names():
         say(f"{name}: {index.read(name).stage}, another railbed command is at work on it")
-    facts = status(adopt_lab(name))
+    lab = adopt_lab(name)
+    facts = status(lab, starting=index.read(name).stage is Stage.STARTING)
     if form == "json":
         emit_json(facts)
     else:
@@ -228,7 +229,8 @@ def show_routes(lab: Lab, node: str, form: str) -> int:
                 for row in rows
             ],
         )
-    return 0 if not live.node.is_switch or routes_match({live.name: expected}, [seen]) else 1
+    judged = {prefix for table in route_tables(lab.fabric).values() for prefix in table}
+    return 1 if live.node.is_switch and any(differences_of(expected, seen.routes, judged)) else 0
 
 
 def show_sessions(lab: Lab, node: str, form: str) -> int:

@@ -92,12 +92,15 @@ class BackgroundProcess:
         """Wait until its output holds `text`; see traffic.engines.base.Process."""
         waited = wait_until(
             f"{self.argv[0]} on {self.node} says {text!r}",
-            lambda: (text in self._read(self._out), self.running),
+            lambda: (text in self._said(), self.running),
             lambda seen: seen[0] or not seen[1],
             within=timeout,
         )
-        if text not in self._read(self._out):
-            raise NotReady(f"{waited}; it said: {(self._read(self._err) or self._read(self._out)).strip()[-400:]}")
+        if text not in self._said():
+            raise NotReady(f"{waited}; it said: {self._said().strip()[-400:]}")
+
+    def _said(self) -> str:
+        return self._read(self._out) + self._read(self._err)
 
     def stop(self) -> CommandResult:
         """End it (TERM, two seconds later KILL) and collect it; idempotent.
