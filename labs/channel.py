@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from traffic.engines.base import CommandResult, Process
@@ -19,6 +19,10 @@ class Channel(Protocol):
 
     def start(self, *argv: str) -> Process:
         """Start in the background; the caller stops it."""
+        ...
+
+    def unix_socket(self, path: PurePosixPath) -> Path | None:
+        """Where the workstation sees a unix socket of the node; None where it cannot reach into it."""
         ...
 
     def put(self, path: PurePosixPath, text: str) -> None:

@@ -19,6 +19,8 @@ from topologies.fabric import Fabric
 T = TypeVar("T")
 # A question is a process that starts and ends: more at once than this only makes each slower.
 ASKED_AT_ONCE = 2 * (os.cpu_count() or 1)
+# Pinging is mostly waiting between packets: as many at once as keep the CPUs busy.
+PINGED_AT_ONCE = 8 * (os.cpu_count() or 1)
 # A ping to a host that is there takes less than a millisecond; the rest is room for a busy workstation.
 PING_TIMEOUT_MS = 500
 
@@ -82,7 +84,7 @@ def pings(fabric: Fabric, hosts: Iterable[LiveNode], *, ipv6: bool) -> tuple[Pin
         for nic in addressing.nics(fabric, node.node)
         for family in ((4, 6) if ipv6 else (4,))
     ]
-    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="ping") as pool:
+    with ThreadPoolExecutor(PINGED_AT_ONCE, thread_name_prefix="ping") as pool:
         answers = pool.map(lambda what: _ping_from(fabric, sources, *what), asked)
         return tuple(sample for found in answers for sample in found)
 

@@ -49,6 +49,10 @@ class NamespaceChannel:
         """Start in the background; see labs.channel.Channel."""
         return BackgroundProcess(self.node, argv, self.enter(*argv))
 
+    def unix_socket(self, path: PurePosixPath) -> Path | None:
+        """See labs.channel.Channel."""
+        return Path(f"/proc/{self.init()}/root", *path.parts[1:])
+
     def put(self, path: PurePosixPath, text: str) -> None:
         """Write a file inside the node; see labs.channel.Channel."""
         self.run("mkdir", "-p", str(path.parent))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from labs.channel import CommandResult, Process
 from labs.errors import CommandFailed
@@ -30,6 +30,11 @@ class ScriptedChannel:
     def start(self, *argv: str) -> Process:
         """A script has no background."""
         raise CommandFailed(self.node, argv, None, "the fake backend runs nothing in the background")
+
+    def unix_socket(self, path: PurePosixPath) -> Path | None:
+        """A script has none."""
+        del path
+        return None
 
     def put(self, path: PurePosixPath, text: str) -> None:
         """See labs.channel.Channel."""

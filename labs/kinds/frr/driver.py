@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from labs.errors import NotReady
 from labs.kinds.base import Readiness
+from labs.kinds.frr import vty
 from labs.kinds.linux_routes import FRR_BGP, kernel_routes
 from labs.node import LiveNode
 from labs.telemetry.samples import BgpSession, RouteTable
@@ -18,9 +19,7 @@ class FrrDriver:
     def readiness(self, node: LiveNode) -> Readiness:
         """Whether each daemon answers on its own socket."""
         missing = tuple(
-            daemon
-            for daemon in ("zebra", "bgpd")
-            if not node.channel.run("vtysh", "-d", daemon, "-c", "show version").ok
+            daemon for daemon in ("zebra", "bgpd") if not vty.ask(node, daemon, "show version").startswith("FRRouting")
         )
         return Readiness(ready=not missing, missing=missing)
 
@@ -30,13 +29,11 @@ class FrrDriver:
 
     def sessions(self, node: LiveNode) -> tuple[BgpSession, ...]:
         """Every configured neighbour, established or not. One that carries two families is one session."""
-        said = node.channel.run("vtysh", "-d", "bgpd", "-c", "show bgp summary json")
+        said = vty.ask(node, "bgpd", "show bgp summary json")
         try:
-            families = json.loads(said.stdout)
+            families = json.loads(said)
         except json.JSONDecodeError:
-            raise NotReady(
-                f"{node.name}: bgpd does not answer: {(said.stderr or said.stdout).strip()[-300:]}"
-            ) from None
+            raise NotReady(f"{node.name}: bgpd does not answer: {said.strip()[-300:]}") from None
         found: dict[str, BgpSession] = {}
         for summary in families.values():
             for peer, facts in _mapping(summary.get("peers")).items():
