@@ -271,13 +271,18 @@ class Lab:
 
     @contextmanager
     def changed(self, *changes: Change) -> Iterator[None]:
-        """Journal changes for the length of a block; the block makes them and undoes them."""
-        journal = index.journal(self.name)
-        entries = journal.will(*changes)
+        """Journal changes that the block then makes; they are undone at its end.
+
+        The journal is the lab's own: another process may write to it in between, or have taken the lab down.
+        """
+        with index.locked(self.name, wait=True):
+            numbers = {entry.n for entry in index.journal(self.name).will(*changes)}
         try:
             yield
         finally:
-            undo(self.name, journal, entries)
+            with index.locked(self.name, wait=True):
+                journal = index.journal(self.name)
+                undo(self.name, journal, tuple(entry for entry in journal.open_entries() if entry.n in numbers))
 
     def close(self) -> None:
         """Take the lab down. Idempotent."""

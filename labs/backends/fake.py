@@ -104,7 +104,8 @@ class FakeDeployment:
         if argv[0] == "vtysh":
             if silent:
                 return CommandResult(argv, 1, "", "no answer")
-            said = _sessions(fabric, self._lab.fabric, node)
+            version = "show version" in words
+            said = "FRRouting 0 (fake)" if version else _sessions(fabric, self._lab.fabric, node)
         elif argv[0] == "fping":
             return CommandResult(argv, 0, "", _fping(argv))
         elif "-batch" in argv or "route get" in words:

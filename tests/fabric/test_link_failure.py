@@ -5,7 +5,8 @@
                leaf1              the cut comes within the first second.
 
 Budgets. Routes: a switch at the cut sees the carrier go, the others wait for the withdrawal through the spine; FRR
-holds its queues 50 + 10 ms at each of two hops, which makes 0.2 s; 5 s is what a loaded workstation may add. Flows:
+holds its queues 50 + 10 ms at each of two hops, which makes 0.2 s; 10 s is what a loaded workstation may add, and ten
+times the lateness at which the wait would call itself invalid. Flows:
 TCP sends again after 0.2 s at the least, doubling; 0.2 + 0.4 + 0.8 + 1.6 = 3 s of silence end before the last second.
 """
 
@@ -19,6 +20,9 @@ from labs.testing import MBIT, SECOND, Fabric, TrafficPlan, no_flow_lost_for_goo
 from labs.traffic_bridge import LabTraffic
 
 LASTS = 8.0 * SECOND
+ROUTES_WITHIN = 10 * SECOND
+# A session that failed its first attempt tries again after FRR's 10 s.
+BACK_WITHIN = 20 * SECOND
 
 
 def elephants(fabric: Fabric) -> TrafficPlan:
@@ -32,10 +36,10 @@ def test_flows_survive_a_cut_link(lab: Lab, fabric: Fabric, traffic: LabTraffic,
     link = fabric.uplinks("leaf1")[0]
     with traffic.running(elephants(fabric)) as running:
         with faults.link_down(link):
-            assert lab.wait_routes_match(fabric.without(link), within=5 * SECOND)
+            assert lab.wait_routes_match(fabric.without(link), within=ROUTES_WITHIN)
             report = running.finish(2 * LASTS)
         assert no_flow_lost_for_good(report, final_s=1.0 * SECOND)
-    assert lab.wait_routes_match(within=15 * SECOND)
+    assert lab.wait_routes_match(within=BACK_WITHIN)
 
 
 @pytest.mark.lab("clos_frr")
@@ -48,19 +52,19 @@ def test_flows_behind_a_leaf_cut_off_are_lost(lab: Lab, fabric: Fabric, traffic:
     assert verdict.valid, verdict.invalid_because
     assert not verdict.held
     assert any("host1" in row for row in verdict.evidence.rows)
-    assert lab.wait_routes_match(within=15 * SECOND)
+    assert lab.wait_routes_match(within=BACK_WITHIN)
 
 
 @pytest.mark.lab("clos_frr")
 def test_a_link_quietly_left_down_is_found(lab: Lab, fabric: Fabric, faults: Faults) -> None:
     """Control: routes do not match the whole design while a link is down, and the rows name it."""
     with faults.link_down("leaf2:spine2"):
-        assert lab.wait_routes_match(fabric.without("leaf2:spine2"), within=5 * SECOND)
-        verdict = lab.wait_routes_match(within=1 * SECOND)
+        assert lab.wait_routes_match(fabric.without("leaf2:spine2"), within=ROUTES_WITHIN)
+        verdict = lab.wait_routes_match(within=ROUTES_WITHIN)
         assert verdict.valid
         assert not verdict.held
         assert any(row.startswith("spine2: 10.1.0.2/32: absent") for row in verdict.evidence.rows)
-    assert lab.wait_routes_match(within=15 * SECOND)
+    assert lab.wait_routes_match(within=BACK_WITHIN)
 
 
 @pytest.mark.lab("clos_frr")
@@ -68,5 +72,5 @@ def test_a_host_cable_comes_back(lab: Lab, fabric: Fabric, faults: Faults) -> No
     """A host whose cable was pulled has its addresses and routes when it is plugged in again."""
     link = fabric.uplinks("host1")[0]
     with faults.link_down(link):
-        assert lab.wait_routes_match(fabric.without(link), within=5 * SECOND)
-    assert lab.wait_converged(within=15 * SECOND)
+        assert lab.wait_routes_match(fabric.without(link), within=ROUTES_WITHIN)
+    assert lab.wait_converged(within=BACK_WITHIN)

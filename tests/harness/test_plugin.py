@@ -180,7 +180,7 @@ def test_invalid_run_is_a_marked_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(body(f'assert {BAD}.invalid("the workstation was starved")'))
     result = run(pytester, "-v")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*INVALID*", "*railbed verdict*", "*INVALID (the workstation was starved)"])
+    result.stdout.fnmatch_lines(["*INVALID*", "RunInvalid: *the workstation was starved", "*q3: 0"])
     assert error_of(pytester).attrib["type"] == "RunInvalid"
 
 
