@@ -24,6 +24,7 @@ def capturing(lab: Lab, wanted: str, title: str) -> Iterator[None]:
     folder = lab.run_dir / "captures" / "".join(c if c.isalnum() or c in "-_." else "_" for c in title)
     run_dir.create_folder(folder)
     with ExitStack() as stack:
+        stack.callback(run_dir.hand_over, folder)
         for port in _ports(lab, wanted):
             node = lab.node(port.node)
             netdev = driver(node.kind).netdev(node, port.name)
@@ -32,7 +33,6 @@ def capturing(lab: Lab, wanted: str, title: str) -> Iterator[None]:
             stack.callback(process.stop)
             process.wait_ready(READY, timeout=10.0)
         yield
-    run_dir.hand_over(folder)
 
 
 def _ports(lab: Lab, wanted: str) -> list[Port]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,8 +29,10 @@ def main() -> NoReturn:
     and tearing the interpreter down would only take time.
     """
     code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stderr.flush()
     os._exit(code)
 
 
@@ -38,7 +41,8 @@ def run(argv: list[str]) -> int:  # noqa: PLR0911 - one way out for each kind of
     mark = argv.index("--") if "--" in argv else len(argv)
     debug = "--debug" in argv[:mark]
     argv = [word for i, word in enumerate(argv) if i >= mark or word != "--debug"]
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         check_not_shadowed()
         result = commands.main(argv, prog_name="railbed", standalone_mode=False)
@@ -48,7 +52,8 @@ def run(argv: list[str]) -> int:  # noqa: PLR0911 - one way out for each kind of
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        say("railbed: interrupted; what was made has been undone")
+        left = reaper.leftovers()
+        say(f"railbed: interrupted; {'railbed reap undoes what is left' if left else 'nothing is left behind'}")
         return INTERRUPTED
     except RailbedError as error:
         say(traceback.format_exc() if debug else f"railbed: {error}")
@@ -63,7 +68,7 @@ def run(argv: list[str]) -> int:  # noqa: PLR0911 - one way out for each kind of
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
-    """TERM ends us as an interrupt does: everything begun is undone on the way out."""
+    """TERM and HUP end us as an interrupt does: everything begun is undone on the way out."""
     del signum, frame
     raise KeyboardInterrupt
 
@@ -139,7 +144,11 @@ def up(
 
     def report(opened: Opened) -> None:
         nonlocal code
-        code = views.show_opened(opened, form)
+        progress.stop()
+        try:
+            code = views.show_opened(opened, form)
+        except BrokenPipeError:  # whoever read our output has gone; the lab is up all the same
+            code = 0 if opened.lab.converged is None or opened.lab.converged.held else 1
 
     with live_progress(f"railbed up {lab}") as progress:
         open_lab(request, wait=wait, progress=progress, before_commit=report)

@@ -15,7 +15,7 @@ from labs.kinds import driver
 from labs.node import LiveNode
 from labs.spec import LabSpec
 from labs.telemetry.host_watch import HostWatch
-from labs.telemetry.samples import PingSample, Prefix, RouteTable
+from labs.telemetry.samples import BgpSession, PingSample, Prefix, RouteTable
 from labs.verdicts import Verdict
 from labs.verdicts.health import vouch
 from labs.verdicts.routes import converged, differences_of, routes_match
@@ -55,6 +55,12 @@ class _Progressing:
             observe.ask_all(lambda node: self._look(node.name), [self.nodes[name] for name in behind[1:]])
         return tuple(name for name in behind if not self._matches(name))
 
+    def confirm(self) -> tuple[str, ...]:
+        """Ask every switch once more; returns those that do not forward as expected now."""
+        self.seen.clear()
+        self.look_again()
+        return tuple(name for name in self.expected if not self._matches(name))
+
     def look_again(self) -> tuple[RouteTable, ...]:
         """What every switch that is behind forwards by now, and what the others did when they were last asked."""
         behind = [self.nodes[name] for name in self.expected if not self._matches(name)]
@@ -88,6 +94,7 @@ def wait_converged(
     switches = [nodes[node.name] for node in fabric.switches]
     hosts = [nodes[node.name] for node in fabric.hosts]
     pings: list[PingSample] = []
+    sessions: list[BgpSession] = []
     checked = Once(lambda: _check_daemons(switches), after=PATIENCE_S)
 
     def probe() -> Behind:
@@ -98,12 +105,19 @@ def wait_converged(
             return Behind(routes=behind)
         progress("pings")
         pings[:] = observe.pings(fabric, hosts, ipv6=spec.ipv6)
-        return Behind(pings=tuple(ping for ping in pings if ping.lost))
+        lost = tuple(ping for ping in pings if ping.lost)
+        sessions[:] = () if lost else observe.sessions(switches)
+        # All at one moment: a switch that matched when it was first asked may have lost it since.
+        return Behind(
+            pings=lost,
+            sessions=tuple(s.peer for s in sessions if not s.established),
+            routes=() if lost else watch.confirm(),
+        )
 
     with HostWatch() as host:
         waited = wait_until("converged", probe, lambda seen: seen == Behind(), within=within, grace=GRACE_S)
     verdict = converged(
-        observe.sessions(switches),
+        sessions or observe.sessions(switches),
         expected_sessions=2 * len(fabric.fabric_links),
         routes=routes_match(watch.expected, watch.look_again()),
         pings=pings,
@@ -115,10 +129,11 @@ def wait_converged(
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What is not as it should be yet: switches by name, lost pings."""
+    """What is not as it should be yet: switches by name, lost pings, peers whose session is not up."""
 
     routes: tuple[str, ...] = ()
     pings: tuple[PingSample, ...] = ()
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass

@@ -145,7 +145,7 @@ def is_held(name: str) -> bool:
     """True while some process is changing the lab."""
     path = state_dir() / "locks" / name
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

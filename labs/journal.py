@@ -138,7 +138,9 @@ def _read(path: Path) -> Iterable[Entry]:
         if "n" in data:
             entries[data["n"]] = Entry(data["n"], Change(data["undo"], data["args"]))
             continue
-        known = entries[data["of"]]
+        known = entries.get(data["of"])
+        if known is None:
+            continue  # of a lab of the same name that is no more
         facts = (*known.facts, data["fact"]) if "fact" in data else known.facts
         entries[known.n] = Entry(known.n, known.change, facts, known.done or bool(data.get("done")))
     return entries.values()

@@ -8,11 +8,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labs import index, observe, reaper, run_dir
+from labs import index, kernel, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.convergence import wait_converged, wait_routes
@@ -86,6 +86,8 @@ def open_lab(
     with index.locked(rendered.name):
         running = _find_running(rendered, request)
         if running is not None:
+            if wait and running.timings["converge_s"] is None:  # it was brought up by somebody who did not wait
+                running.converged = running.wait_converged(within, progress)
             opened = Opened(running, found_running=True)
             before_commit(opened)
             return opened
@@ -114,6 +116,8 @@ def open_lab(
 def adopt_lab(name: str) -> Lab:
     """Attach to a lab that is running. Raises LabNotFound, or LeftoverLab for what a crash left."""
     record = index.read(name)
+    if record.stage is Stage.STOPPING and index.is_held(name):
+        raise NotReady(f"lab {name!r} is being taken down", remedy="wait for it to end")
     because = reaper.orphaned(name)
     if because:
         raise LeftoverLab(f"lab {name!r} is a leftover: {because}", remedy="railbed reap")
@@ -138,14 +142,7 @@ def adopt_lab(name: str) -> Lab:
 def close_lab(name: str) -> int:
     """Take a lab down, whatever state it is in; returns how many changes were undone. Idempotent."""
     with index.locked(name, wait=True):
-        try:
-            folder = Path(index.read(name).run_dir)
-        except (LabNotFound, LeftoverLab):
-            return reaper.destroy(name)
-        undone = reaper.destroy(name)
-        if folder.is_dir():
-            run_dir.hand_over(folder)
-        return undone
+        return reaper.destroy(name)
 
 
 def choose_backend(name: str) -> Backend:
@@ -161,8 +158,15 @@ def render_request(request: Request) -> RenderedLab:
     if request.seed is not None and not 0 <= request.seed < SEEDS:
         raise SpecError(f"seed {request.seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
     seed = _seed_of_running(name) if request.seed is None else request.seed
-    spec, fabric = load_lab(request.ref, seed=secrets.randbelow(SEEDS) if seed is None else seed, kinds=KINDS)
-    return render(spec, fabric, name)
+    known = {*KINDS, *(node.name for node in fabric.nodes)}
+    if unknown := sorted(set(request.images) - known):
+        raise SpecError(f"--image {unknown[0]}=…: no kind or node {unknown[0]!r}", allowed=", ".join(sorted(KINDS)))
+    chosen = replace(
+        spec,
+        seed=secrets.randbelow(SEEDS) if seed is None else seed,
+        images={**spec.images, **request.images},
+    )
+    return render(chosen, fabric, name)
 
 
 def check_lab_name(name: str) -> None:
@@ -259,15 +263,28 @@ class Lab:
 
     def stop(self, node: str | Node) -> None:
         """Cut a node's power: its processes are gone and its neighbours lose carrier."""
-        self.deployment.set_state(self.node(node).name, NodeState.STOPPED)
+        self._set_state(node, NodeState.STOPPED)
 
     def start(self, node: str | Node) -> None:
         """Start a stopped node, or let a paused one go on; links and configuration come back."""
-        self.deployment.set_state(self.node(node).name, NodeState.RUNNING)
+        self._set_state(node, NodeState.RUNNING)
 
     def pause(self, node: str | Node) -> None:
         """Freeze a node's processes; its kernel goes on forwarding."""
-        self.deployment.set_state(self.node(node).name, NodeState.PAUSED)
+        self._set_state(node, NodeState.PAUSED)
+
+    def _set_state(self, node: str | Node, state: NodeState) -> None:
+        """Change a node's state; links that a fault has set down stay down."""
+        live = self.node(node)
+        with index.locked(self.name, wait=True):
+            index.read(self.name)
+            self.deployment.set_state(live.name, state)
+            cut = [e.change.args for e in index.journal(self.name).open_entries() if e.change.undo == "link"]
+        netns = self.deployment.netns(live.name)
+        for args in cut:
+            if args["netns"] == netns.name and state is NodeState.RUNNING:
+                with kernel.inside_netns(netns):
+                    kernel.set_link(str(args["netdev"]), up=False)
 
     @contextmanager
     def changed(self, *changes: Change) -> Iterator[None]:
@@ -276,6 +293,7 @@ class Lab:
         The journal is the lab's own: another process may write to it in between, or have taken the lab down.
         """
         with index.locked(self.name, wait=True):
+            index.read(self.name)
             numbers = {entry.n for entry in index.journal(self.name).will(*changes)}
         try:
             yield

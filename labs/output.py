@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-from labs.backends.base import Progress
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
 COLORS = {"running": "green", "up": "green", "ready": "green", "ok": "green", "established": "green"}
 
@@ -42,20 +41,58 @@ def _cell(value: object) -> str:
 
 def say(text: str = "") -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # nobody listens any more: no reason to stop what is being done
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class ShowsProgress(Protocol):
+    """What is being done; `stop` ends the display before results are printed."""
+
+    def __call__(self, stage: str) -> None:
+        """Show another stage."""
+        ...
+
+    def stop(self) -> None:
+        """Stop showing; idempotent."""
+        ...
 
 
 @contextmanager
-def live_progress(title: str) -> Iterator[Progress]:
+def live_progress(title: str) -> Iterator[ShowsProgress]:
     """Show what is being done: one live line on a terminal, one line per change of stage elsewhere."""
-    if not sys.stderr.isatty():
-        yield _StageLines(title)
-        return
-    from rich.console import Console
+    shown: ShowsProgress = _LiveLine(title) if sys.stderr.isatty() else _StageLines(title)
+    try:
+        yield shown
+    finally:
+        shown.stop()
 
-    with Console(stderr=True).status(title) as status:
-        yield lambda stage: status.update(f"{title}: {stage}")
+
+class _LiveLine:
+    """A spinner on stderr. It leaves stdout alone, whoever reads that."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        self.title = title
+        self._spinner = Spinner("dots", title)
+        self._live = Live(
+            self._spinner,
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def __call__(self, stage: str) -> None:
+        self._spinner.update(text=f"{self.title}: {stage}")
+
+    def stop(self) -> None:
+        """See ShowsProgress."""
+        self._live.stop()
 
 
 class _StageLines:
@@ -70,3 +107,6 @@ class _StageLines:
         if word != self.last:
             self.last = word
             say(f"{self.title}: {word}")
+
+    def stop(self) -> None:
+        """Nothing to stop."""

@@ -66,6 +66,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--lab-seed {seed}: allowed: an integer from 0")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Run by root for a user, leave nothing of root's behind: pytest's own cache goes to that user."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        from labs import run_dir
+
+        run_dir.give_away(Path(str(cache.mkdir("railbed"))).parents[1])
+
+
 @dataclass(frozen=True, slots=True)
 class WantedLab:
     """What a test's marker asks for."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from labs import index
+from labs import index, run_dir
 from labs.errors import LabNotFound, LeftoverLab
 from labs.index import Stage
-from labs.undo import is_process, undo_all
+from labs.journal import Entry
+from labs.undo import is_process, undo, undo_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,27 @@ class Leftover:
 
 
 def destroy(name: str) -> int:
-    """Undo everything a lab has changed; the caller holds its lock. Idempotent; returns the number of changes."""
-    with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
-        index.move_to(name, Stage.STOPPING)
-    undone = undo_all(name, index.journal(name))
-    index.forget(name)
-    return undone
+    """Undo everything a lab has changed; the caller holds its lock. Idempotent; returns the number of changes.
+
+    An interrupt waits until it is done. The run directory then belongs to its user.
+    """
+    with _uninterrupted():
+        with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
+            record = index.move_to(name, Stage.STOPPING)
+            run_dir.hand_over(Path(record.run_dir))
+        undone = undo_all(name, index.journal(name))
+        index.forget(name)
+        return undone
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back the signals that a person or a terminal sends, for the length of a block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def orphaned(name: str) -> str | None:
@@ -50,21 +69,34 @@ def abandoned(name: str) -> str | None:
 
 
 def leftovers() -> tuple[Leftover, ...]:
-    """Every lab in the index that nobody is responsible for."""
+    """Every lab in the index that nobody is responsible for, and every fault whose process is gone."""
     found = []
     for name in index.names():
         because = orphaned(name)
+        entries = index.journal(name).open_entries()
         if because:
-            found.append(Leftover(name, because, len(index.journal(name).open_entries())))
+            found.append(Leftover(name, because, len(entries)))
+        elif stale := stale_faults(entries):
+            found.append(Leftover(name, "a fault outlived the process that made it", len(stale)))
     return tuple(found)
 
 
+def stale_faults(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The changes that were to end with a process (``by``) which is gone."""
+    return tuple(
+        entry for entry in entries if isinstance(by := entry.change.args.get("by"), Mapping) and not is_process(by)
+    )
+
+
 def reap() -> tuple[Leftover, ...]:
-    """Take down every leftover; returns what there was."""
+    """Take down every leftover, and end every fault that outlived its process; returns what there was."""
     found = leftovers()
     for leftover in found:
         with index.locked(leftover.name, wait=True):
             if abandoned(leftover.name):  # asked again: somebody may have brought it up in between
                 destroy(leftover.name)
+            else:
+                journal = index.journal(leftover.name)
+                undo(leftover.name, journal, stale_faults(journal.open_entries()))
     index.sweep()
     return found

@@ -76,13 +76,19 @@ def write_rendered(run_dir: Path, lab: RenderedLab, clab_text: str) -> None:
 
 
 def hand_over(path: Path) -> None:
-    """Give everything at and below `path` to the user behind sudo."""
-    if owner() == (os.geteuid(), os.getegid()) and os.geteuid() != 0:
+    """Give everything below `path` to the owner of `path`, whoever runs us now."""
+    if os.geteuid() != 0 or not path.is_dir():
         return
-    for folder, _, files in os.walk(path):
-        _own(Path(folder))
-        for name in files:
-            _own(Path(folder) / name)
+    uid, gid = path.stat().st_uid, path.stat().st_gid
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            os.chown(Path(folder) / name, uid, gid, follow_symlinks=False)
+
+
+def give_away(path: Path) -> None:
+    """Give `path` and everything below it to the user behind sudo."""
+    _own(path)
+    hand_over(path)
 
 
 def create_folder(path: Path) -> None:

@@ -59,9 +59,7 @@ class NetnsBackend:
     def preflight(self, lab: RenderedLab) -> None:
         """Root, programs and kernel features that this lab needs; see Backend."""
         if os.geteuid() != 0:
-            raise PreflightFailed(
-                "network namespaces need root", remedy=f"sudo {' '.join(map(_quoted, sys.argv)) or 'railbed up'}"
-            )
+            raise PreflightFailed("network namespaces need root", remedy=f"sudo {_command_line()}")
         needs = {"ip": "iproute2", "nsenter": "util-linux", INIT: "catatonit", "fping": "fping"}
         for kind in sorted({lab.spec.kinds[node.tier] for node in lab.fabric.nodes}):
             needs.update(recipe(kind).programs())
@@ -122,7 +120,11 @@ class NetnsBackend:
 
     def adopt(self, lab: RenderedLab, run_path: Path, journal: Journal) -> NetnsDeployment:
         """Attach to a running lab by its journal; see Backend."""
-        processes = next(entry for entry in journal.open_entries() if entry.change.undo == "process")
+        if os.geteuid() != 0:
+            raise PreflightFailed("entering a lab's namespaces needs root", remedy=f"sudo {_command_line()}")
+        processes = next((entry for entry in journal.open_entries() if entry.change.undo == "process"), None)
+        if processes is None:
+            raise NotReady(f"lab {lab.name!r} is coming up or going down", remedy="ask again in a moment")
         return NetnsDeployment(lab, run_path, journal, processes)
 
 
@@ -154,17 +156,17 @@ class NetnsDeployment:
 
     def states(self) -> Mapping[str, NodeState]:
         """See Deployment."""
-        return {node.name: self._state(node.name) for node in self._lab.fabric.nodes}
+        frozen = _frozen_by_namespace()
+        return {node.name: self._state(node.name, frozen) for node in self._lab.fabric.nodes}
 
-    def _state(self, node: str) -> NodeState:
+    def _state(self, node: str, frozen: Mapping[int, bool] | None = None) -> NodeState:
         try:
             init = self._init(node)
-        except NotReady:
+            namespace = Path(f"/proc/{init}/ns/pid").stat().st_ino
+        except (NotReady, OSError):
             return NodeState.STOPPED
-        with _held(init) as members:
-            others = members() - {init}
-        frozen = bool(others) and all(_is_frozen(pid) for pid in others)
-        return NodeState.PAUSED if frozen else NodeState.RUNNING
+        found = _frozen_by_namespace() if frozen is None else frozen
+        return NodeState.PAUSED if found.get(namespace) else NodeState.RUNNING
 
     def _init(self, node: str) -> int:
         fact = self._inits.get(node)
@@ -400,12 +402,29 @@ def _status(pid: int) -> str:
         return "X"
 
 
+def _frozen_by_namespace() -> Mapping[int, bool]:
+    """For each process namespace, by inode: whether everything in it is frozen, its init aside. One look at /proc."""
+    found: dict[int, bool] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError):
+                pid = int(entry.name)
+                namespace = Path(f"/proc/{pid}/ns/pid").stat().st_ino
+                if str(Path(f"/proc/{pid}/exe").readlink()) != INIT:
+                    found[namespace] = found.get(namespace, True) and _is_frozen(pid)
+    return found
+
+
 def _is_frozen(pid: int) -> bool:
     return _status(pid) in "TtZ"
 
 
 def _parallel() -> int:
     return BOOTS_PER_CORE * (os.cpu_count() or 1)
+
+
+def _command_line() -> str:
+    return " ".join(map(_quoted, sys.argv)) or "railbed up"
 
 
 def _quoted(word: str) -> str:

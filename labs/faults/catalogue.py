@@ -5,13 +5,16 @@ Journaled before it is made; undone when the block ends, by `railbed down`, and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from labs import kernel
+from labs.errors import NotReady
 from labs.journal import Change
 from labs.kinds import driver
 from labs.lab import Lab
+from labs.undo import identity
 from topologies.fabric import Link, Port
 
 
@@ -24,11 +27,17 @@ def link_down(lab: Lab, link: Link | str) -> Iterator[Link]:
     """
     cut = lab.fabric.link(str(link))
     ends = [port for port in cut.ends if lab.fabric.node(port.node).is_switch]
-    changes = [Change("link", {"netns": lab.deployment.netns(p.node).name, "netdev": _netdev(lab, p)}) for p in ends]
+    by = identity(os.getpid())
+    changes = [
+        Change("link", {"netns": lab.deployment.netns(p.node).name, "netdev": _netdev(lab, p), "by": by}) for p in ends
+    ]
     with lab.changed(*changes):
         for port in ends:
-            with kernel.inside_netns(lab.deployment.netns(port.node)):
-                kernel.set_link(_netdev(lab, port), up=False)
+            try:
+                with kernel.inside_netns(lab.deployment.netns(port.node)):
+                    kernel.set_link(_netdev(lab, port), up=False)
+            except OSError as error:
+                raise NotReady(f"{port} cannot be set down: {error}") from None
         yield cut
 
 

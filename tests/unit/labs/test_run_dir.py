@@ -73,8 +73,10 @@ def test_hand_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: dict[
     assert owned == {}
     behind_sudo(monkeypatch, "1000", "1001")
     run_dir.hand_over(tmp_path / "run")
-    assert {tmp_path / "run", tmp_path / "run" / "pcap"} <= set(owned)
-    assert tmp_path not in owned
+    whose = (tmp_path / "run").stat()
+    assert owned == dict.fromkeys((tmp_path / "run" / "pcap", tmp_path / "run" / "link"), (whose.st_uid, whose.st_gid))
+    run_dir.give_away(tmp_path / "run")
+    assert owned[tmp_path / "run"] == (1000, 1001)
 
 
 def test_choose_never_gives_one_that_exists(tmp_path: Path) -> None:
