@@ -84,10 +84,3 @@ def set_link(netdev: str, *, up: bool) -> None:
         flags = struct.unpack("16sh14x", got)[1]
         flags = flags | _IFF_UP if up else flags & ~_IFF_UP
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", name, flags))
-
-
-def link_is_up(netdev: str) -> bool:
-    """True when an interface of the current network namespace is set up, whatever its carrier. Raises OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        got = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh14x", netdev.encode(), 0))
-    return bool(struct.unpack("16sh14x", got)[1] & _IFF_UP)

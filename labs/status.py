@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from labs import index, observe
 from labs.backends import backend as backend_named
@@ -19,28 +18,22 @@ from topologies.fabric import Link
 SCHEMA = 1
 
 
-def status(lab: Lab, *, starting: bool = False, just_converged: bool = False) -> dict[str, object]:
+def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
     """Ask every node and link of a lab for its state; fields as in `railbed status --format json`.
 
-    ``bgp`` counts session ends: a session is asked for at each of its two switches, or not again where the lab was
-    judged to have converged a moment ago. ``state`` is ``ready`` when every node runs, every link is up and every
-    session established, else ``degraded`` (``starting`` while `railbed up` has not ended).
+    ``bgp`` counts session ends: a session is asked for at each of its two switches. ``state`` is ``ready`` when every
+    node runs, every link is up and every session established, else ``degraded`` (``starting`` while `railbed up` has
+    not ended).
     """
     states = lab.deployment.states()
     running = [node for node in lab.nodes.values() if states[node.name] is not NodeState.STOPPED]
-    answers = dict(
-        zip(
-            [n.name for n in running],
-            observe.ask_all(partial(_ask, just_converged=just_converged), running),
-            strict=True,
-        )
-    )
+    answers = dict(zip([n.name for n in running], observe.ask_all(_ask, running), strict=True))
     nodes = [_node(node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
     samples = {key: sample for answer in answers.values() for key, sample in answer.ports.items()}
     faulted = _faulted(lab)
     links = [_link(link, samples, faulted) for link in lab.fabric.links]
     expected = 2 * len(lab.fabric.fabric_links)
-    established = expected if just_converged else sum(answer.established or 0 for answer in answers.values())
+    established = sum(answer.established or 0 for answer in answers.values())
     sound = (
         established == expected
         and all(node["state"] == "running" for node in nodes)
@@ -77,14 +70,12 @@ class _Answer:
         self.established = established
 
 
-def _ask(node: LiveNode, *, just_converged: bool) -> _Answer:
+def _ask(node: LiveNode) -> _Answer:
     """A node that does not answer is in a state, no error of ours; its kernel may answer where its daemons do not."""
     try:
         ports = {(sample.node, sample.port): sample for sample in observe.port_samples(node).values()}
     except LabError:
         return _Answer({}, None)
-    if just_converged:
-        return _Answer(ports, 0)
     try:
         return _Answer(ports, sum(session.established for session in driver(node.kind).sessions(node)))
     except LabError:

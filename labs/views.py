@@ -30,11 +30,7 @@ def show_opened(opened: Opened, form: str) -> int:
     The lab is up in all three cases: people may want to look at it.
     """
     lab, verdict = opened.lab, opened.lab.converged
-    facts = status(
-        lab,
-        starting=verdict is None and not opened.found_running,
-        just_converged=verdict is not None and verdict.valid and verdict.held,
-    )
+    facts = status(lab, starting=verdict is None and not opened.found_running)
     if form == "json":
         emit_json(facts)
     else:

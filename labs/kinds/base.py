@@ -33,7 +33,7 @@ class Recipe(Protocol):
 
         ``/run/railbed/boot`` starts the node's software. ``/run/railbed/join`` (optional) lets it speak to its
         neighbours, once every node has booted: sessions that come up one by one would make every switch compute
-        and send its routes again for each (16×48 switches: 20 s instead of 5 to boot).
+        and send its routes again while the others still start.
         """
         ...
 

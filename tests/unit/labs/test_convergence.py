@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Self
 
 import pytest
 
 from labs import convergence
 from labs.convergence import wait_routes
 from labs.errors import NotReady
-from labs.lab import Lab, Request, open_lab
-from labs.telemetry.samples import HostSample
+from labs.lab import Lab
 
 Break = Callable[..., None]
 
 
-class CalmWatch:
-    """A workstation that nothing disturbs."""
-
-    starved_s = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def sample(self) -> HostSample:
-        return HostSample(1.0, 0.0, self.starved_s)
-
-
-@pytest.fixture(autouse=True)
-def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Break:
-    for name in [name for name in os.environ if name.startswith(("RAILBED_", "SUDO_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAILBED_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("RAILBED_FAKE", str(tmp_path / "fake.json"))
-    monkeypatch.setattr(convergence, "HostWatch", CalmWatch)
-    monkeypatch.setattr(convergence, "GRACE_S", 0.0)
-    monkeypatch.setattr(convergence, "PATIENCE_S", 0.0)
-    monkeypatch.chdir(tmp_path)
-
-    def write(**what: object) -> None:
-        (tmp_path / "fake.json").write_text(json.dumps(what))
-
-    write()
-    return write
-
-
-@pytest.fixture
-def lab() -> Lab:
-    return open_lab(Request("clos_frr", backend="fake", seed=1), wait=False).lab
+pytestmark = pytest.mark.usefixtures("broken")
 
 
 def test_routes_match(lab: Lab) -> None:
@@ -105,7 +65,7 @@ def test_routes_that_come_late_say_by_how_much(lab: Lab, broken: Break, monkeypa
 
 
 def test_starved_workstation_vouches_for_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CalmWatch, "starved_s", 60.0)
+    monkeypatch.setattr("labs.convergence.HostWatch.starved_s", 60.0)
     assert not lab.wait_routes_match(within=5).valid
     assert not lab.wait_converged(5).valid
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,30 +10,13 @@ import pytest
 from labs import index
 from labs.backends.base import NodeState
 from labs.journal import Change
-from labs.lab import Lab, Request, open_lab
+from labs.lab import Lab
 from labs.status import status
 
 Break = Callable[..., None]
 
 
-@pytest.fixture(autouse=True)
-def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Break:
-    for name in [name for name in os.environ if name.startswith(("RAILBED_", "SUDO_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAILBED_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("RAILBED_FAKE", str(tmp_path / "fake.json"))
-    monkeypatch.chdir(tmp_path)
-
-    def write(**what: object) -> None:
-        (tmp_path / "fake.json").write_text(json.dumps(what))
-
-    write()
-    return write
-
-
-@pytest.fixture
-def lab() -> Lab:
-    return open_lab(Request("clos_frr", backend="fake", seed=1), wait=False).lab
+pytestmark = pytest.mark.usefixtures("broken")
 
 
 def odd(facts: dict[str, Any], what: str) -> dict[str, str]:
