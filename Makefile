@@ -10,16 +10,23 @@ PYTEST := .venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab-up lab-down lab-status lab-shell check test test-harness test-fabric nightly bench doctor lock
+.PHONY: help setup setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-fabric nightly bench doctor lock
 
 help: ## this list
 	@echo 'make TARGET [LAB=$(LAB)] [BACKEND=$(BACKEND)]'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 22
 
 setup: ## install what is missing: system packages (Debian, Ubuntu), then .venv
 	@scripts/bootstrap
 
+setup-containerlab: setup ## a Docker engine (asks first), containerlab, images: what BACKEND=containerlab needs
+	@scripts/setup_containerlab
+
+images: ## build the images labs on containerlab start from, where missing or of an older recipe
+	@scripts/build_images
+
 lab-up: setup ## bring LAB up on BACKEND and wait until it has converged
+	@scripts/setup_containerlab --for '$(BACKEND)'
 	@$(RAILBED) up '$(LAB)' --backend '$(BACKEND)'
 
 lab-down: setup ## take it down
@@ -39,7 +46,7 @@ check: ## format, lint, types, import contracts, unit tests: under a minute, no 
 	$(AS_USER) .venv/bin/ruff format --check && $(AS_USER) .venv/bin/ruff check
 	$(AS_USER) .venv/bin/mypy && $(AS_USER) .venv/bin/lint-imports && $(AS_USER) $(PYTEST) -q tests/unit
 
-test: setup check test-harness test-fabric ## everything
+test: setup setup-containerlab check test-harness test-fabric ## everything
 
 test-harness: setup ## golden files, and the harness on a backend that is only pretended
 	$(AS_USER) $(PYTEST) tests/golden tests/harness --junitxml=build/junit/harness.xml

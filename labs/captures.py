@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from labs import run_dir
+from labs.channels.namespaces import in_network
 from labs.kinds import driver
 from labs.lab import Lab
 from topologies.errors import SpecError
@@ -29,7 +30,8 @@ def capturing(lab: Lab, wanted: str, title: str) -> Iterator[None]:
             node = lab.node(port.node)
             netdev = driver(node.kind).netdev(node, port.name)
             target = folder / f"{port.node}-{port.name}.pcap"
-            process = node.start("tcpdump", "-i", netdev, "-U", "-w", str(target), "--immediate-mode", "-Z", "root")
+            argv = ("tcpdump", "-i", netdev, "-U", "-w", str(target), "--immediate-mode", "-Z", "root")
+            process = in_network(node.name, lab.deployment.netns(node.name), argv)
             stack.callback(process.stop)
             process.wait_ready(READY, timeout=10.0)
         yield

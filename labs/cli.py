@@ -15,7 +15,18 @@ import click
 
 from labs import index, reaper, views
 from labs.errors import LabNotFound, RailbedError, SpecError
-from labs.lab import Opened, Request, adopt_lab, check_lab_name, choose_backend, close_lab, open_lab, render_request
+from labs.lab import (
+    Lab,
+    Opened,
+    Request,
+    adopt_lab,
+    check_lab_name,
+    choose_backend,
+    close_lab,
+    open_lab,
+    render_request,
+    split_images,
+)
 from labs.output import emit_json, live_progress, say
 from labs.shadowing import check_not_shadowed
 
@@ -97,7 +108,8 @@ def _dry_run(command: Callable[..., Any]) -> Callable[..., Any]:
 def _which(name: str | None) -> str:
     """The lab that is meant: the one named, else the only one there is. Raises LabNotFound, SpecError."""
     if name:
-        check_lab_name(name)
+        if name not in index.names():  # a lab of somebody else's keeps the name containerlab gave it
+            check_lab_name(name)
         return name
     known = index.names()
     if not known:
@@ -107,18 +119,11 @@ def _which(name: str | None) -> str:
     return known[0]
 
 
-def _split_images(images: tuple[str, ...]) -> dict[str, str]:
-    wrong = [image for image in images if "=" not in image]
-    if wrong:
-        raise SpecError(f"--image {wrong[0]}", allowed="KIND=NAME or NODE=NAME")
-    return dict(image.split("=", 1) for image in images)
-
-
 @commands.command()
 @click.argument("lab", default="clos_frr")
-@click.option("--backend", default="auto", help="auto (the best there is) or netns.")
+@click.option("--backend", default="auto", help="auto (the best there is), containerlab or netns.")
 @click.option("--name", help="The running lab's name; default: LAB with - for _.")
-@click.option("--image", "images", multiple=True, metavar="KIND=NAME", help="For backends with images.")
+@click.option("--image", "images", multiple=True, metavar="KIND=NAME", help="The image of a kind, or of one node.")
 @click.option("--seed", type=int, help="Everything random comes from it; default: drawn and recorded.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the fabric has converged.")
 @_dry_run
@@ -134,11 +139,12 @@ def up(
     form: str,
 ) -> int:
     """Bring a lab up: LAB is a name in the catalogs or a file. A lab that is up is reported, not rebuilt."""
-    request = Request(lab, backend=backend, name=name, seed=seed, images=_split_images(images))
-    if backend == "auto":
-        say(f"backend {choose_backend(backend).name}: this release plays labs in network namespaces")
+    request = Request(lab, backend=backend, name=name, seed=seed, images=split_images(images))
+    chosen, why = choose_backend(request)
+    if backend == "auto" and (name or lab.replace("_", "-")) not in index.names():
+        say(why)
     if dry_run:
-        views.show_plan(render_request(request), choose_backend(backend), form)
+        views.show_plan(render_request(request), chosen, form)
         return 0
     code = 0
 
@@ -152,6 +158,32 @@ def up(
 
     with live_progress(f"railbed up {lab}") as progress:
         open_lab(request, wait=wait, progress=progress, before_commit=report)
+    return code
+
+
+@commands.command()
+@click.argument("name")
+@click.option("--wait/--no-wait", default=True, help="Wait until its sessions are up and its hosts reach each other.")
+@_dry_run
+@_format
+def adopt(name: str, wait: bool, dry_run: bool, form: str) -> int:
+    """Take over a containerlab lab that is already running, as it is; `railbed down` lets it go again, as it was."""
+    from labs.adopting import adopt_foreign
+    from labs.foreign.reading import containers_of
+
+    if dry_run:
+        say(f"{name}: {len(containers_of(name))} nodes would be adopted")
+        return 0
+    code = 0
+
+    def report(lab: Lab) -> None:
+        nonlocal code
+        progress.stop()
+        with suppress(BrokenPipeError):
+            code = views.show_opened(Opened(lab), form, how="adopted")
+
+    with live_progress(f"railbed adopt {name}") as progress:
+        adopt_foreign(name, wait=wait, progress=progress, before_commit=report)
     return code
 
 
@@ -174,7 +206,11 @@ def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> 
             say(f"{target}: {changes} changes would be undone")
             continue
         known = target in index.names()
+        gentle = any(entry.change.undo == "adopted" for entry in index.journal(target).open_entries())
         undone = close_lab(target) if known else 0
+        if gentle:
+            say(f"{target}: let go, {undone - 1} changes undone; containerlab still runs it")
+            continue
         say(f"{target}: down, {undone} changes undone" if known else f"{target}: not up, nothing to do")
     if not targets:
         say("no lab is up, nothing to do")
@@ -288,6 +324,58 @@ def path(src: str, dst: str, sport: int, dport: int, proto: str, ipv6: bool, lab
 def doctor(form: str) -> int:
     """Whether this workstation can run labs, and what to do where it cannot. Exit 2 when it cannot."""
     return views.show_doctor(form)
+
+
+@commands.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option(
+    "--repeat", type=int, help="Valid rounds, an even number; default: so many that one outlier decides nothing."
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=10,
+    show_default=True,
+    help="In %: a difference below it is no regression.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(50, 100, max_open=True),
+    default=99.9,
+    show_default=True,
+    help="In %: of all timings together.",
+)
+@click.option("--seed", type=int, help="Every round's own seed comes from it; default: drawn and recorded.")
+@click.option("--strict", is_flag=True, help="Exit 3 when a timing is undecided.")
+@_dry_run
+@_format
+def compare(
+    run_a: str,
+    run_b: str,
+    repeat: int | None,
+    margin: float,
+    confidence: float,
+    seed: int | None,
+    strict: bool,
+    dry_run: bool,
+    form: str,
+) -> int:
+    """Whether B is slower than A: two recorded runs are played again by turns, and timed.
+
+    RUN is a run directory, or a lab: its newest run then. Exit 1 when B is slower beyond the margin, or comes to
+    rest less often; 3 when the workstation cannot vouch for it.
+    """
+    from labs import compare_view
+    from labs.compare import compare, make_plan
+
+    plan = make_plan(run_a, run_b, rounds=repeat, seed=seed, margin=margin / 100, confidence=confidence / 100)
+    compare_view.show_plan(plan, form=form, dry_run=dry_run)
+    if dry_run:
+        return 0
+    with live_progress("railbed compare") as progress:
+        found = compare(plan, progress=progress)
+    return compare_view.show_comparison(found, form=form, strict=strict)
 
 
 @commands.command()

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from labs import reaper, sysctl
+from labs import containerlab, engine, reaper, sysctl
 from labs.errors import LabError
 from labs.shadowing import check_sole_distribution
+
+OUR_IMAGES = ("railbed/frr", "railbed/host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,32 @@ def _shadowing() -> Finding:
     return Finding("packages", True, f"railbed {metadata.version('railbed')}")
 
 
+def _engine() -> Finding:
+    """Labs in containers; namespaces need none of it."""
+    if why := engine.missing():
+        return Finding("docker", False, why, "make setup-containerlab", needed=False)
+    with engine.asking(engine.address()):
+        version = engine.client(engine.address()).version()["Version"]
+    return Finding("docker", True, f"engine {version} at {engine.address()}", needed=False)
+
+
+def _containerlab() -> Finding:
+    try:
+        return Finding("containerlab", True, str(containerlab.find()), needed=False)
+    except LabError as error:
+        return Finding("containerlab", False, error.message, error.remedy, needed=False)
+
+
+def _images() -> Finding:
+    if engine.missing():
+        return Finding("images", False, "no engine to hold any", "make setup-containerlab", needed=False)
+    lacking = [name for name in OUR_IMAGES if not engine.has_image(name)]
+    found = f"not built: {', '.join(lacking)}" if lacking else ", ".join(OUR_IMAGES)
+    return Finding(
+        "images", not lacking, found, "make images, or images of your own: railbed up --image frr=NAME", False
+    )
+
+
 def _leftovers() -> Finding:
     found = reaper.leftovers()
     names = ", ".join(f"{leftover.name} ({leftover.because})" for leftover in found)
@@ -95,6 +123,9 @@ LOOKS: tuple[Callable[[], Finding], ...] = (
     _program("/usr/lib/frr/bgpd", "frr", version=("/usr/lib/frr/bgpd", "--version")),
     _program("fping", "fping", version=("fping", "--version")),
     _program("iperf3", "iperf3", version=("iperf3", "--version")),
+    _engine,
+    _containerlab,
+    _images,
     _program("lldpd", "lldpd", needed=False, version=("lldpd", "-v")),
     _memory,
     _shadowing,

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labs import index, kernel, observe, reaper, run_dir
+from labs import containerlab, engine, index, kernel, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
+from labs.backends.foreign import ForeignBackend, ForeignDeployment
 from labs.convergence import wait_converged, wait_routes
-from labs.errors import LabNotFound, LeftoverLab, NotReady
+from labs.errors import DeployFailed, LabError, LabNotFound, LeftoverLab, NotReady
+from labs.foreign.topology import is_foreign
+from labs.foreign_lab import as_found, from_file, restored, stored
 from labs.index import LabRecord, Stage
 from labs.journal import Change, boot_id
 from labs.kinds import KINDS
-from labs.load import load_lab, spec_from_dict, spec_to_dict
+from labs.load import IMAGE_NAME, load_lab, spec_from_dict, spec_to_dict
 from labs.node import LiveNode
 from labs.path import Path as FlowPath
 from labs.path import paths
 from labs.render import clab_text, fingerprint, render
-from labs.spec import RenderedLab
+from labs.spec import LabSpec, RenderedLab
 from labs.telemetry.samples import BgpSession, PortSample, RouteTable
 from labs.undo import identity, undo
 from labs.verdicts import Verdict
@@ -44,7 +48,8 @@ SEEDS = 2**32
 class Request:
     """What a user asked for: a lab or fabric by name or file, and how it is to differ from that.
 
-    `owned` labs end with the process that opened them (a test run); others live until `down`.
+    `owned` labs end with the process that opened them (a test run); others live until `down`. `given` is a spec and
+    its fabric, for a caller that has them; `ref` then only names them.
     """
 
     ref: str
@@ -54,6 +59,7 @@ class Request:
     images: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     owned: bool = False
+    given: tuple[LabSpec, Fabric] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def open_lab(
 
     Raises SpecError, PreflightFailed, LeftoverLab (the name is taken), DeployFailed, NotReady.
     """
-    player = choose_backend(request.backend)
+    player, _ = choose_backend(request)
     rendered = render_request(request)
     with index.locked(rendered.name):
         running = _find_running(rendered, request)
@@ -92,13 +98,16 @@ def open_lab(
             before_commit(opened)
             return opened
         player.preflight(rendered)
-        with _undone_on_failure(rendered.name):
+        with _undone_on_failure(rendered.name), _no_room():
             run_path = _begin(rendered, player, request)
             started = time.monotonic()
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
+            if isinstance(deployment, ForeignDeployment):
+                progress("reading the lab")
+                rendered = as_found(rendered, deployment)
             deployed = time.monotonic()
             lab = Lab(rendered, player.name, deployment, run_path)
-            _keep(lab)
+            keep(lab)
             lab.timeout_scale = timeout_scale
             lab.converged = lab.wait_converged(within, progress) if wait else None
             lab.timings = {
@@ -106,7 +115,7 @@ def open_lab(
                 "converge_s": round(time.monotonic() - deployed, 3) if wait else None,
                 "total_s": round(time.monotonic() - started, 3),
             }
-            _keep(lab)
+            keep(lab)
             opened = Opened(lab)
             before_commit(opened)
             index.move_to(rendered.name, Stage.UP)
@@ -129,11 +138,12 @@ def adopt_lab(name: str) -> Lab:
         raise LeftoverLab(
             f"the run directory of lab {name!r} is gone ({record.run_dir})", remedy=f"railbed down {name}"
         ) from None
-    rendered = render(spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
+    rendered = restored(data, spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
     if not index.journal(name).open_entries():
         raise NotReady(f"lab {name!r} is {record.stage}: none of it is there yet", remedy="ask again in a moment")
     run_path = Path(record.run_dir)
-    deployment = backend_named(record.backend).adopt(rendered, run_path, index.journal(name))
+    player = ForeignBackend() if rendered.foreign else backend_named(record.backend)
+    deployment = player.adopt(rendered, run_path, index.journal(name))
     lab = Lab(rendered, record.backend, deployment, run_path)
     lab.timings = data.get("timings", lab.timings)
     return lab
@@ -145,19 +155,55 @@ def close_lab(name: str) -> int:
         return reaper.destroy(name)
 
 
-def choose_backend(name: str) -> Backend:
-    """The backend of that name; ``auto`` takes the best that this workstation can play. Raises SpecError."""
-    return backend_named("netns" if name == "auto" else name)
+def choose_backend(request: Request) -> tuple[Backend, str]:
+    """The backend a request is played on, and why that one. Raises SpecError.
+
+    ``auto`` is containerlab where a Docker engine answers and a containerlab that will do is found, else namespaces; a
+    lab that runs stays on the backend that it runs on.
+    """
+    if is_foreign(request.ref):
+        if request.backend not in {"auto", ForeignBackend.name}:
+            raise SpecError(f"--backend {request.backend} with a containerlab file", allowed=ForeignBackend.name)
+        return ForeignBackend(), "backend containerlab: the file is containerlab's"
+    if request.backend != "auto":
+        return _with_images(request, request.backend), f"backend {request.backend}: as asked for"
+    because = _lacks_containers()
+    if because is None:
+        return backend_named("containerlab"), "backend containerlab: a Docker engine answers, and containerlab is here"
+    return _with_images(request, "netns"), f"backend netns: {because}"
+
+
+def _with_images(request: Request, name: str) -> Backend:
+    if request.images and name == "netns":
+        raise SpecError(
+            f"--image {next(iter(request.images))}=… on namespaces, which run the workstation's own software",
+            allowed="--backend containerlab",
+        )
+    return backend_named(name)
+
+
+def _lacks_containers() -> str | None:
+    """Why labs cannot run in containers here; None when they can."""
+    try:
+        containerlab.find()  # first: looking for a program is cheaper than asking an engine
+        return engine.missing()
+    except LabError as error:
+        return error.message
 
 
 def render_request(request: Request) -> RenderedLab:
     """Load and render what was asked for. A running lab of that name lends its seed to a request that has none."""
-    spec, fabric = load_lab(request.ref, seed=0, kinds=KINDS)
+    if is_foreign(request.ref):
+        check_seed(request.seed)
+        drawn = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+        return from_file(request.ref, name=request.name, seed=drawn, images=request.images)
+    spec, fabric = request.given or load_lab(request.ref, seed=0, kinds=KINDS)
     name = request.name or spec.name.replace("_", "-")
     check_lab_name(name)
-    if request.seed is not None and not 0 <= request.seed < SEEDS:
-        raise SpecError(f"seed {request.seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
-    seed = _seed_of_running(name) if request.seed is None else request.seed
+    check_seed(request.seed)
+    seed = request.seed
+    if seed is None:
+        seed = request.given[0].seed if request.given else _seed_of_running(name)
     known = {*KINDS, *(node.name for node in fabric.nodes)}
     if unknown := sorted(set(request.images) - known):
         raise SpecError(f"--image {unknown[0]}=…: no kind or node {unknown[0]!r}", allowed=", ".join(sorted(KINDS)))
@@ -167,6 +213,25 @@ def render_request(request: Request) -> RenderedLab:
         images={**spec.images, **request.images},
     )
     return render(chosen, fabric, name)
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a seed that is none. Raises SpecError."""
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise SpecError(f"seed {seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
+
+
+def split_images(words: Iterable[str]) -> dict[str, str]:
+    """``frr=NAME`` as users write it, by kind or node. Raises SpecError."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, image = word.partition("=")
+        if not (key and equals and image):
+            raise SpecError(f"image {word!r}", allowed="KIND=NAME or NODE=NAME, as in frr=quay.io/frrouting/frr:10.2.1")
+        if not IMAGE_NAME.fullmatch(image):
+            raise SpecError(f"image {word!r}", allowed=f"a NAME of letters, digits and ._/:@- after {key}=")
+        found[key] = image
+    return found
 
 
 def check_lab_name(name: str) -> None:
@@ -190,7 +255,7 @@ class Lab:
         self.nodes: Mapping[str, LiveNode] = {
             node.name: LiveNode(
                 node,
-                rendered.spec.kinds[node.tier],
+                rendered.spec.kind_of(node),
                 rendered.fabric.ports(node),
                 deployment.channel(node.name),
             )
@@ -341,24 +406,30 @@ def _seed_of_running(name: str) -> int | None:
 def _begin(rendered: RenderedLab, player: Backend, request: Request) -> Path:
     """Enter the lab into the index, then make its run directory: a crash in between leaves only what `reap` finds."""
     run_path = run_dir.choose(rendered.name, request.folder)
+    enter(rendered, player.name, run_path, owned=request.owned)
+    run_dir.write_rendered(run_path, rendered, clab_text(rendered))
+    return run_path
+
+
+def enter(rendered: RenderedLab, backend: str, run_path: Path, *, owned: bool = False) -> None:
+    """Enter a lab that is to be into the index, then make its run directory."""
     record = LabRecord(
         name=rendered.name,
-        backend=player.name,
+        backend=backend,
         run_dir=str(run_path),
         fingerprint=fingerprint(rendered),
         seed=rendered.spec.seed,
         stage=Stage.STARTING,
         boot=boot_id(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        owner=identity(os.getpid()) if request.owned else None,
+        owner=identity(os.getpid()) if owned else None,
     )
     index.write(record)
     run_dir.create(run_path)
-    run_dir.write_rendered(run_path, rendered, clab_text(rendered))
-    return run_path
 
 
-def _keep(lab: Lab) -> None:
+def keep(lab: Lab) -> None:
+    """Write lab.json, from which any later command has the lab back."""
     run_dir.write_json(
         lab.run_dir,
         "lab.json",
@@ -370,8 +441,22 @@ def _keep(lab: Lab) -> None:
             "spec": spec_to_dict(lab.rendered.spec),
             "fabric": fabric_to_dict(lab.fabric),
             "timings": lab.timings,
+            **stored(lab.rendered),
         },
     )
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Say in one message that a file could not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or index.state_dir()
+        remedy = "make room on that disk" if error.errno == errno.ENOSPC else ""
+        raise DeployFailed(f"{where} cannot be written: {error.strerror}", remedy=remedy) from None
 
 
 @contextmanager
@@ -379,6 +464,14 @@ def _undone_on_failure(name: str) -> Iterator[None]:
     """Undo what was made when the block does not come to its end, for whatever reason."""
     try:
         yield
-    except BaseException:
-        reaper.destroy(name)
+    except BaseException as failed:
+        try:
+            reaper.destroy(name)
+        except LabError as stuck:  # what stands in the way of undoing is what the user has to see to first
+            if not isinstance(failed, LabError):
+                raise
+            remedy = stuck.remedy if "reap" in stuck.remedy else f"{stuck.remedy}, then: railbed reap"
+            raise type(failed)(
+                f"{failed.message}; not all of it could be undone: {stuck.message}", remedy=remedy
+            ) from None
         raise

@@ -5,6 +5,7 @@ Every fabric, from a catalog or a file, is a lab too: FRR switches and Linux hos
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -33,6 +34,7 @@ CATALOG = Path(__file__).parent / "catalog"
 KNOWN_KINDS = ("frr", "host")
 HOST_KIND = "host"
 INLINE = "inline"
+IMAGE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 _BFD, _BGP, _HASH = Bfd(), Bgp(), EcmpHash()
 
 _Tier = Literal["host", "leaf", "spine", "core"]
@@ -98,7 +100,7 @@ class LabFile(Strict):
         Annotated[
             str,
             Field(
-                pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$",
+                pattern=f"^{IMAGE_NAME.pattern}$",
                 json_schema_extra={ALLOWED: "an image name, such as quay.io/frrouting/frr:10.2.1"},
             ),
         ],
@@ -162,7 +164,13 @@ def lab_schema() -> Mapping[str, Any]:
 
 def spec_to_dict(spec: LabSpec) -> dict[str, Any]:
     """A spec as plain data for JSON, from which `spec_from_dict()` makes an equal one."""
-    copied = replace(spec, kinds=dict(spec.kinds), images=dict(spec.images), hashing=dict(spec.hashing))
+    copied = replace(
+        spec,
+        kinds=dict(spec.kinds),
+        images=dict(spec.images),
+        hashing=dict(spec.hashing),
+        node_kinds=dict(spec.node_kinds),
+    )
     plain: dict[str, Any] = _adapter().dump_python(copied, mode="json")
     return plain
 

@@ -26,9 +26,15 @@ class LiveNode:
 
     def run(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
         """Run a command in the node. Raises CommandFailed for a non-zero status or past `timeout` seconds."""
-        result = self.channel.run(*argv, timeout=timeout, stdin=stdin)
+        return self._sound(self.channel.run(*argv, timeout=timeout, stdin=stdin))
+
+    def kernel(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
+        """Ask the node's kernel by the workstation's own program; otherwise as `run`. See labs.channel.Channel."""
+        return self._sound(self.channel.kernel(*argv, timeout=timeout, stdin=stdin))
+
+    def _sound(self, result: CommandResult) -> CommandResult:
         if not result.ok:
-            raise CommandFailed(self.name, argv, result.status, result.stderr or result.stdout)
+            raise CommandFailed(self.name, result.argv, result.status, result.stderr or result.stdout)
         return result
 
     def start(self, *argv: str) -> Process:

@@ -43,7 +43,7 @@ def sessions(nodes: Iterable[LiveNode]) -> tuple[BgpSession, ...]:
 
 def port_samples(node: LiveNode) -> Mapping[str, PortSample]:
     """The counters of a node's ports, by port name. Raises NotReady when the node does not answer."""
-    said = node.run("ip", "-j", "-s", "link", "show").stdout
+    said = node.kernel("ip", "-j", "-s", "link", "show").stdout
     at = time.monotonic()
     netdevs = {driver(node.kind).netdev(node, port.name): port.name for port in node.ports}
     found = {}
@@ -83,6 +83,7 @@ def pings(fabric: Fabric, hosts: Iterable[LiveNode], *, ipv6: bool) -> tuple[Pin
         for node in sources
         for nic in addressing.nics(fabric, node.node)
         for family in ((4, 6) if ipv6 else (4,))
+        if addressing.has_address(fabric, node.node, nic.number, family)
     ]
     with ThreadPoolExecutor(PINGED_AT_ONCE, thread_name_prefix="ping") as pool:
         answers = pool.map(lambda what: _ping_from(fabric, sources, *what), asked)
@@ -93,12 +94,12 @@ def _ping_from(fabric: Fabric, hosts: list[LiveNode], node: LiveNode, nic: int, 
     targets = {
         str(addressing.host_address(fabric, host.node, nic, family)): host.name
         for host in hosts
-        if host.name != node.name and nic in {card.number for card in addressing.nics(fabric, host.node)}
+        if host.name != node.name and addressing.has_address(fabric, host.node, nic, family)
     }
     if not targets:
         return ()
     source = str(addressing.host_address(fabric, node.node, nic, family))
-    said = node.channel.run(
+    said = node.channel.kernel(
         *("fping", "-q", "-c", "1", "-i", "1", "-t", str(PING_TIMEOUT_MS), "-S", source), *targets, timeout=60.0
     )
     answered = {

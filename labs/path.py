@@ -68,6 +68,9 @@ def paths(
                     ends[i] = (None, f"{name} has no route" if answer is None else "the path is a circle")
                 else:
                     found[i].append(Hop(name, front[i][1], answer))
+                    if answer not in {port.name for port in nodes[name].ports}:  # in somebody else's lab
+                        ends[i] = (None, f"{name} sends it out of {answer}, which is no port of the fabric")
+                        continue
                     far = fabric.link_at(name, answer).far(name)
                     following[i] = (far.node, far.name)
         front = following
@@ -80,7 +83,7 @@ def _lookups(node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> l
         hashing = _Ipv6Hashing(node)
         return [hashing.member(flow) if ":" in flow.dst and port else _lookup(node, flow, port) for flow, port in asked]
     batch = "".join(" ".join(_route_get(flow, port)) + "\n" for flow, port in asked)
-    said = node.channel.run("ip", "-j", "-batch", "-", stdin=batch)
+    said = node.channel.kernel("ip", "-j", "-batch", "-", stdin=batch)
     if said.ok:
         answers = [json.loads(line) for line in _documents(said.stdout)]
         if len(answers) == len(asked):
@@ -99,7 +102,7 @@ class _Ipv6Hashing:
     def __init__(self, node: LiveNode) -> None:
         self._node = node
         keys = ("net.ipv6.fib_multipath_hash_policy", "net.ipv6.fib_multipath_hash_fields")
-        said = node.run("sysctl", "-n", *keys, "net.ipv4.fib_multipath_hash_seed").stdout.split()
+        said = node.kernel("sysctl", "-n", *keys, "net.ipv4.fib_multipath_hash_seed").stdout.split()
         self._policy, self._fields, self._seed = (int(word) for word in said)
         self._groups: dict[str, Mapping[str, object] | None] = {}
 
@@ -129,13 +132,13 @@ class _Ipv6Hashing:
 
         ``fibmatch`` begins with the member it happened to pick; only a listing begins with the first.
         """
-        said = self._node.channel.run("ip", "-6", "-j", "route", "get", "fibmatch", dst)
+        said = self._node.channel.kernel("ip", "-6", "-j", "route", "get", "fibmatch", dst)
         if not said.ok or not said.stdout.strip():
             return None
         match: Mapping[str, object] = json.loads(said.stdout)[0]
         if "nexthops" not in match:
             return match
-        listed = json.loads(self._node.run("ip", "-6", "-j", "route", "show", "exact", str(match["dst"])).stdout)
+        listed = json.loads(self._node.kernel("ip", "-6", "-j", "route", "show", "exact", str(match["dst"])).stdout)
         return next((route for route in listed if "nexthops" in route), match)
 
 
@@ -149,7 +152,7 @@ def _words(value: object) -> list[str]:
 
 
 def _lookup(node: LiveNode, flow: FiveTuple, port: str | None) -> str | None:
-    said = node.channel.run("ip", "-j", *_route_get(flow, port))
+    said = node.channel.kernel("ip", "-j", *_route_get(flow, port))
     if said.ok:
         return _answer(json.loads(said.stdout))
     if "unreachable" in said.stderr or "No route" in said.stderr or "Invalid cross-device" in said.stderr:

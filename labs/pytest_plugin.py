@@ -21,11 +21,13 @@ from _pytest.junitxml import xml_key  # pytest has no public way to say "error" 
 
 from labs.errors import CapabilityMissing, RailbedError, RunInvalid
 from labs.verdicts import Verdict, judged
+from topologies.errors import Unpredictable
 
 KEEP = ("never", "on-failure", "always")
 # option -> (type or action, default, help); each has an environment twin: --lab-keep is RAILBED_LAB_KEEP.
 OPTIONS: dict[str, tuple[object, str, str]] = {
-    "--lab-backend": (str, "auto", "which backend runs labs: auto, netns, fake"),
+    "--lab-backend": (str, "auto", "which backend runs labs: auto, containerlab, netns, fake"),
+    "--lab-image": (str, "", "the image of a kind or of one node: frr=NAME,host=NAME,leaf1=NAME"),
     "--lab-keep": (str, "never", "leave a lab up after its tests: never, on-failure or always"),
     "--lab-adopt": (str, "", "use this running lab for every test, and leave it up"),
     "--lab-seed": (str, "", "the seed of every lab; default: drawn and recorded"),
@@ -105,7 +107,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
-    from labs.lab import Request, adopt_lab, open_lab
+    from labs.lab import Request, adopt_lab, open_lab, split_images
     from labs.output import say
 
     option = request.config.getoption
@@ -121,6 +123,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
             wanted.ref,
             backend=option("--lab-backend"),
             name=unique_name(wanted.ref),
+            images=split_images(word for word in option("--lab-image").split(",") if word),
             seed=int(option("--lab-seed")) if option("--lab-seed") else None,
             owned=True,
         ),
@@ -233,6 +236,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Tell a lab in trouble from a fabric in trouble, and show the evidence of verdicts that did not hold."""
     report: pytest.TestReport = yield
     error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, Unpredictable):
+        error = CapabilityMissing("oracle", error.because)
     if isinstance(error, CapabilityMissing) and not _required(item.config, error):
         report.outcome = "skipped"
         path, line, _ = item.location

@@ -9,7 +9,9 @@ from pathlib import PurePosixPath
 import yaml
 
 from labs.kinds import recipe
+from labs.kinds.linux import SHIPPED
 from labs.spec import LabSpec, RenderedLab
+from topologies import addressing
 from topologies.fabric import Fabric, Link
 
 
@@ -19,13 +21,22 @@ def render(spec: LabSpec, fabric: Fabric, name: str | None = None) -> RenderedLa
     files: dict[PurePosixPath, str] = {}
     nodes: dict[str, object] = {}
     for node in fabric.nodes:
-        kind = spec.kinds[node.tier]
+        kind = spec.kind_of(node)
         made = recipe(kind)
         labels = {"railbed-lab": name, "railbed-kind": kind, "railbed-tier": str(node.tier)}
-        nodes[node.name] = {**made.container(node, fabric, spec), "labels": labels}
+        binds = [f"{node.name}:{SHIPPED}:ro"]
+        nodes[node.name] = {**made.container(node, fabric, spec), "binds": binds, "labels": labels}
         for path, text in made.files(node, fabric, spec).items():
             files[PurePosixPath(node.name, *path.parts[1:])] = text
-    clab = {"name": name, "topology": {"nodes": nodes, "links": [_link(link, spec.mtu) for link in fabric.links]}}
+    clab = {
+        "name": name,
+        "mgmt": {"network": f"railbed-{name}", "ipv4-subnet": "auto", "external-access": False},
+        "topology": {
+            "defaults": {"privileged": False},
+            "nodes": nodes,
+            "links": [_link(fabric, link, spec.mtu) for link in fabric.links],
+        },
+    }
     return RenderedLab(name, fabric, spec, clab, files)
 
 
@@ -40,5 +51,6 @@ def fingerprint(lab: RenderedLab) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _link(link: Link, mtu: int) -> dict[str, object]:
-    return {"endpoints": [str(link.a), str(link.b)], "mtu": mtu}
+def _link(fabric: Fabric, link: Link, mtu: int) -> dict[str, object]:
+    ends = [{"node": port.node, "interface": port.name, "mac": addressing.mac(fabric, port)} for port in link.ends]
+    return {"type": "veth", "endpoints": ends, "mtu": mtu}

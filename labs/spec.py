@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
-from topologies.fabric import Fabric, Tier
+from topologies.fabric import Fabric, Node, Tier
 
 # The kernel's bits for net.ipv4.fib_multipath_hash_fields, under SONiC's SWITCH_HASH names.
 HASH_FIELDS: Mapping[str, int] = MappingProxyType(
@@ -85,7 +86,9 @@ class LabSpec:
     """Which software plays a fabric, and how.
 
     `fabric` is the reference as written (a catalog name or a path); the `Fabric` itself travels beside it.
-    `images` maps kind or node name to an image name (backends without images ignore it).
+    `images` maps kind or node name to an image name (backends without images refuse them). `node_kinds` names the
+    kind of single nodes where it is not that of their tier. `management` is the subnet of the containers' management
+    network, None for one that nothing here uses.
     """
 
     name: str
@@ -98,6 +101,12 @@ class LabSpec:
     lldp: bool = True
     mtu: int = 9216
     seed: int = 0
+    node_kinds: Mapping[str, str] = field(default_factory=dict)
+    management: IPv4Network | None = None
+
+    def kind_of(self, node: Node) -> str:
+        """The kind of software that plays a node."""
+        return self.node_kinds.get(node.name) or self.kinds[node.tier]
 
     def hash_of(self, tier: Tier) -> EcmpHash:
         """The ECMP hash of a tier, with its seed filled in (1 … 2³²−1, the kernel's range)."""
@@ -107,12 +116,27 @@ class LabSpec:
         return EcmpHash(chosen.policy, chosen.fields, derived_seed(self.seed, f"hash/{tier}"))
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignSource:
+    """Where a lab comes from that somebody else designed for containerlab.
+
+    `topology` is their file (an absolute path), `network` the management network it names. `containers` are the
+    containers' names by node. An `adopted` lab was running before us, and goes on running after us.
+    """
+
+    topology: str
+    containers: Mapping[str, str] = field(default_factory=dict)
+    network: str = "clab"
+    adopted: bool = False
+
+
 @dataclass(frozen=True)
 class RenderedLab:
     """A lab as files, before anything runs.
 
     `clab` is the containerlab topology as plain data. `files` are relative paths: ``leaf1/etc/frr/frr.conf``
-    is what the node ``leaf1`` finds at ``/etc/frr/frr.conf``.
+    is what the node ``leaf1`` finds at ``/etc/frr/frr.conf``. A lab that somebody else designed is `foreign`: its
+    `clab` is their file, and we render nothing.
     """
 
     name: str
@@ -120,6 +144,7 @@ class RenderedLab:
     spec: LabSpec
     clab: Mapping[str, object]
     files: Mapping[PurePosixPath, str]
+    foreign: ForeignSource | None = None
 
     def files_of(self, node: str) -> Mapping[PurePosixPath, str]:
         """The files of one node, by their absolute path inside it."""

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from labs import index, observe
 from labs.backends import backend as backend_named
 from labs.backends.base import NodeState
-from labs.errors import LabError
+from labs.errors import LabError, SpecError
 from labs.kinds import driver
 from labs.lab import Lab
 from labs.node import LiveNode
 from labs.telemetry.samples import PortSample
 from topologies import addressing
-from topologies.fabric import Link
+from topologies.fabric import Fabric, Link, Node
 
 SCHEMA = 1
 
@@ -28,11 +28,11 @@ def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
     states = lab.deployment.states()
     running = [node for node in lab.nodes.values() if states[node.name] is not NodeState.STOPPED]
     answers = dict(zip([n.name for n in running], observe.ask_all(_ask, running), strict=True))
-    nodes = [_node(node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
+    nodes = [_node(lab.fabric, node, states[node.name], answers.get(node.name)) for node in lab.nodes.values()]
     samples = {key: sample for answer in answers.values() for key, sample in answer.ports.items()}
     faulted = _faulted(lab)
     links = [_link(link, samples, faulted) for link in lab.fabric.links]
-    expected = 2 * len(lab.fabric.fabric_links)
+    expected = lab.fabric.session_ends
     established = sum(answer.established or 0 for answer in answers.values())
     sound = (
         established == expected
@@ -82,7 +82,7 @@ def _ask(node: LiveNode) -> _Answer:
         return _Answer(ports, None)
 
 
-def _node(live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str, object]:
+def _node(fabric: Fabric, live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str, object]:
     node = live.node
     unready = state is NodeState.RUNNING and (answer is None or answer.established is None)
     return {
@@ -90,9 +90,19 @@ def _node(live: LiveNode, state: NodeState, answer: _Answer | None) -> dict[str,
         "kind": live.kind,
         "tier": str(node.tier),
         "state": "unready" if unready else str(state),
-        "loopback": str(addressing.loopback(node)) if node.is_switch else None,
+        "loopback": _loopback(fabric, node),
         "asn": node.asn,
     }
+
+
+def _loopback(fabric: Fabric, node: Node) -> str | None:
+    """A switch's loopback address, IPv4 where it has one of both."""
+    for family in addressing.FAMILIES if node.is_switch else ():
+        try:
+            return str(addressing.loopback(fabric, node, family))
+        except SpecError:  # somebody else's lab need not have one
+            continue
+    return None
 
 
 def _link(

@@ -4,6 +4,14 @@ process   whatever carries the lab's start token in its environment, and the pid
 netns     members of the namespace, then its mount and its name
 sysctl    a setting of the whole workstation, shared by the labs that need it
 link      an interface that a fault has set down
+containers         the containers that carry the lab's labels, and whatever else was started in their networks
+container-network  a management network, with our labels
+containerlab       what containerlab leaves beside containers: names of namespaces, host names, ssh configuration
+foreign-network    a management network that containerlab made for somebody else's file, once nobody uses it
+setting            a setting of the workstation that containerlab overwrites
+paused             a container that was paused
+kept               addresses and routes of a port that go when it is set down
+adopted            nothing: a lab that goes on without us
 """
 
 from __future__ import annotations
@@ -11,19 +19,26 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from labs import kernel, sysctl
+from labs import container_network, engine, hosts_file, kernel, sysctl
 from labs.errors import NotReady
 from labs.journal import Entry, Journal, Undo, boot_id
+from labs.waiting import wait_until
 
 TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
 NETNS_DIR = Path("/run/netns")
 KILL_WITHIN = 20.0
+SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
+PARKED = "clab-park-"  # where containerlab keeps a stopped node's interfaces
+# A container takes the engine a tenth of a second to make; ten times that for a workstation that does much else.
+LAST_REQUEST_S = 1.0
 
 
 def undo_all(lab: str, journal: Journal) -> int:
@@ -95,13 +110,119 @@ def remove_netns(lab: str, entries: tuple[Entry, ...]) -> None:
 
 
 def _members(inodes: set[tuple[int, int]]) -> set[int]:
+    """Who is in one of these network namespaces; the workstation's own is never meant."""
     found = set()
+    for own in ("self", "1"):
+        with suppress(OSError):
+            stat = Path(f"/proc/{own}/ns/net").stat()
+            inodes = inodes - {(stat.st_dev, stat.st_ino)}
     for pid in _pids():
         with suppress(OSError):
             stat = Path(f"/proc/{pid}/ns/net").stat()
             if (stat.st_dev, stat.st_ino) in inodes:
                 found.add(pid)
     return found
+
+
+def remove_containers(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Remove the containers that carry the labels of `entries`, and end what else is in their network namespaces.
+
+    A deployment that was killed may have left the engine a last request: it is looked for again until two looks,
+    LAST_REQUEST_S apart, have found nothing.
+    """
+    del lab
+    for entry in entries:
+        at, labels = str(entry.change.args["engine"]), _labels(entry)
+        interrupted = not any(fact.get("deployed") for fact in entry.facts)
+        inodes = set()
+        while found := engine.containers(labels, at):
+            inodes |= set(_networks(found, at))
+            engine.remove_containers(found, at)
+        if interrupted:
+            look = partial(engine.containers, labels, at)
+            engine.remove_containers(wait_until("a last container", look, bool, within=LAST_REQUEST_S).last, at)
+        kill_until_gone(partial(_members, inodes))
+
+
+def _networks(found: Iterable[engine.Container], at: str) -> Iterator[tuple[int, int]]:
+    """The network namespaces that running containers have to themselves."""
+    for one in found:
+        inspected = engine.inspect(one.id, at) if one.state in {"running", "paused"} else None
+        if inspected is not None and inspected.pid:
+            with suppress(OSError):
+                stat = Path(f"/proc/{inspected.pid}/ns/net").stat()
+                yield stat.st_dev, stat.st_ino
+
+
+def remove_container_network(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Remove management networks that carry our labels."""
+    del lab
+    for entry in entries:
+        container_network.remove(str(entry.change.args["name"]), _labels(entry), str(entry.change.args["engine"]))
+
+
+def _labels(entry: Entry) -> Mapping[str, str]:
+    labels = entry.change.args["labels"]
+    return {str(k): str(v) for k, v in labels.items()} if isinstance(labels, Mapping) else {}
+
+
+def remove_traces(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Remove what containerlab has written for a lab outside its folder."""
+    del lab
+    for entry in entries:
+        hosts_file.remove(str(entry.change.args["lab"]))
+        (SSH_CONFIG_DIR / f"clab-{entry.change.args['lab']}.conf").unlink(missing_ok=True)
+        names = entry.change.args["containers"]
+        for name in names if isinstance(names, list) else []:
+            parked = NETNS_DIR / f"{PARKED}{name}"
+            kernel.detach(parked)
+            parked.unlink(missing_ok=True)
+            if (NETNS_DIR / str(name)).is_symlink():
+                (NETNS_DIR / str(name)).unlink()
+
+
+def remove_foreign_network(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Remove management networks that containerlab has made, with its firewall rules; one that is in use stays."""
+    del lab
+    for entry in entries:
+        container_network.remove_foreign(str(entry.change.args["name"]), str(entry.change.args["engine"]))
+
+
+def restore_setting(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Write back what containerlab has overwritten."""
+    del lab
+    for entry in entries:
+        path = sysctl.path_of(str(entry.change.args["key"]))
+        if path.read_text().strip() != entry.change.args["was"]:
+            path.write_text(str(entry.change.args["was"]))
+
+
+def let_go_on(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Let paused containers go on; one that is gone or runs needs nothing."""
+    del lab
+    for entry in entries:
+        name, at = str(entry.change.args["container"]), str(entry.change.args["engine"])
+        found = engine.inspect(name, at)
+        if found is not None and found.state == "paused":
+            engine.pause(name, on=False, at=at)
+
+
+def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Restore what a port lost while it was down, by the arguments of ``ip`` that were recorded."""
+    del lab
+    for entry in entries:
+        lines = entry.change.args["lines"]
+        path = NETNS_DIR / str(entry.change.args["netns"])
+        if not path.exists() or not isinstance(lines, list):
+            continue
+        for line in lines:
+            argv = ["nsenter", f"--net={path}", "--", "ip", *str(line).split()]
+            subprocess.run(argv, capture_output=True, check=False)  # what is there again needs nothing
+
+
+def forget_adopted(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Nothing was made, so nothing is removed."""
+    del lab, entries
 
 
 def restore_sysctl(lab: str, entries: tuple[Entry, ...]) -> None:
@@ -169,5 +290,18 @@ def _pids() -> Iterator[int]:
 
 
 UNDO: Mapping[str, Undo] = MappingProxyType(
-    {"process": end_processes, "netns": remove_netns, "sysctl": restore_sysctl, "link": raise_link}
+    {
+        "process": end_processes,
+        "netns": remove_netns,
+        "sysctl": restore_sysctl,
+        "link": raise_link,
+        "containers": remove_containers,
+        "container-network": remove_container_network,
+        "containerlab": remove_traces,
+        "foreign-network": remove_foreign_network,
+        "setting": restore_setting,
+        "paused": let_go_on,
+        "kept": give_back,
+        "adopted": forget_adopted,
+    }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import code
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +20,12 @@ from labs.spec import RenderedLab
 from labs.status import SCHEMA, status
 from labs.verdicts.routes import differences_of
 from topologies import addressing
-from topologies.routing import route_tables
+from topologies.fabric import Port
+from topologies.routing import route_tables, unpredicted
 from traffic.flows import Transport
 
 
-def show_opened(opened: Opened, form: str) -> int:
+def show_opened(opened: Opened, form: str, how: str = "") -> int:
     """What `up` says at its end. 0 when the fabric has converged, 1 when it has not, 3 when nobody can tell.
 
     The lab is up in all three cases: people may want to look at it.
@@ -35,7 +36,7 @@ def show_opened(opened: Opened, form: str) -> int:
         emit_json(facts)
     else:
         _print_status(facts)
-        say(_next_commands(lab, opened))
+        say(_next_commands(lab, opened, how))
     if verdict is None:
         return 0 if facts["state"] in {"ready", "starting"} else 1
     if not (verdict.valid and verdict.held):
@@ -43,18 +44,24 @@ def show_opened(opened: Opened, form: str) -> int:
     return RunInvalid.exit_code if not verdict.valid else 0 if verdict.held else 1
 
 
-def _next_commands(lab: Lab, opened: Opened) -> str:
-    first, last = lab.fabric.hosts[0].name, lab.fabric.hosts[-1].name
-    switch = lab.fabric.switches[-1].name
-    how = "was already up" if opened.found_running else f"up in {lab.timings['total_s']} s"
-    return (
-        f"\n{lab.name} {how}. Try:\n"
-        f"  railbed path {first} {last}              which way a flow goes, hop by hop\n"
-        f"  railbed exec {first} -- ping -c 3 {addressing.host_address(lab.fabric, last)}\n"
-        f"  railbed routes {switch}                  beside what the oracle expects\n"
-        f"  railbed shell {switch}                   vtysh on that switch\n"
-        f"  railbed down {lab.name}"
-    )
+def _next_commands(lab: Lab, opened: Opened, how: str) -> str:
+    how = how or "was already up" if how or opened.found_running else f"up in {lab.timings['total_s']} s"
+    hosts = [host.name for host in lab.fabric.hosts if addressing.has_address(lab.fabric, host, 1, 4)]
+    tries = []
+    if len(hosts) > 1:
+        first, last = hosts[0], hosts[-1]
+        tries += [
+            f"railbed path {first} {last}              which way a flow goes, hop by hop",
+            f"railbed exec {first} -- ping -c 3 {addressing.host_address(lab.fabric, last)}",
+        ]
+    if lab.fabric.switches:
+        switch = lab.fabric.switches[-1].name
+        tries += [
+            f"railbed routes {switch}                  beside what the oracle expects",
+            f"railbed shell {switch}                   {shell_of(lab, switch)[0]} on that switch",
+        ]
+    listed = "\n".join(f"  {one}" for one in (*tries, f"railbed down {lab.name}"))
+    return f"\n{lab.name} {how}. Try:\n{listed}"
 
 
 def _print_status(facts: Mapping[str, object]) -> None:
@@ -143,9 +150,9 @@ def show_design(lab: Lab, form: str) -> None:
             "asn": node.asn,
             "port": port.name,
             "far": str(lab.fabric.link_at(node, port.name).far(node.name)),
-            "mac": addressing.mac(node, port),
-            "ipv4": str(addressing.port_interface(lab.fabric, port, 4)),
-            "ipv6": str(addressing.port_interface(lab.fabric, port, 6)),
+            "mac": addressing.mac(lab.fabric, port),
+            "ipv4": _address(lab, port, 4),
+            "ipv6": _address(lab, port, 6),
         }
         for node in lab.fabric.nodes
         for port in lab.fabric.ports(node)
@@ -153,7 +160,29 @@ def show_design(lab: Lab, form: str) -> None:
     if form == "json":
         emit_json({"schema": SCHEMA, "lab": lab.name, "ports": rows})
     else:
-        emit_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+        emit_table(tuple(rows[0]) if rows else ("node",), [tuple(row.values()) for row in rows])
+    for note in _notes(lab):
+        say(note)
+
+
+def _notes(lab: Lab) -> Iterator[str]:
+    """What there is to know about somebody else's lab."""
+    if lab.fabric.given is None:
+        return
+    yield from lab.fabric.given.notes
+    if lab.fabric.given.unpredictable:
+        yield f"the oracle does not judge this lab: {lab.fabric.given.unpredictable}"
+        return
+    for prefix, because in unpredicted(lab.fabric).items():
+        yield f"the oracle does not judge {prefix}: {because}"
+
+
+def _address(lab: Lab, port: Port, family: int) -> str | None:
+    """The address of a port; None where somebody else's lab has none."""
+    try:
+        return str(addressing.port_interface(lab.fabric, port, family))
+    except SpecError:
+        return None
 
 
 def shell_of(lab: Lab, node: str) -> tuple[str, ...]:
@@ -205,7 +234,9 @@ def show_routes(lab: Lab, node: str, form: str) -> int:
     """A node's routes beside the oracle's; 1 where a switch's differ."""
     live = lab.node(node)
     seen = lab.routes(node)
-    expected = route_tables(lab.fabric, None if lab.rendered.spec.ipv6 else 4).get(live.name, {})
+    predictable = lab.fabric.given is None or not lab.fabric.given.unpredictable
+    tables = route_tables(lab.fabric, None if lab.rendered.spec.ipv6 else 4) if predictable else {}
+    expected = tables.get(live.name, {})
     prefixes = sorted(set(seen.routes) | set(expected), key=lambda p: (p.version, p.network_address, p.prefixlen))
     rows: list[dict[str, Any]] = [
         {
@@ -229,7 +260,9 @@ def show_routes(lab: Lab, node: str, form: str) -> int:
                 for row in rows
             ],
         )
-    judged = {prefix for table in route_tables(lab.fabric).values() for prefix in table}
+    for note in () if predictable else _notes(lab):
+        say(note)
+    judged = {prefix for table in tables.values() for prefix in table}
     return 1 if live.node.is_switch and any(differences_of(expected, seen.routes, judged)) else 0
 
 

@@ -5,6 +5,9 @@
     a switch-to-switch link  /31 of 10.128.0.0/9, the lower end even  fd00:128:<tier, number>:<port>::/127
     a card with two ports    /32 of 10.32.0.0/11                      fd00:32:0:<host>::<nic>/128
 
+A fabric that was read from somebody else's lab brings its own addresses (`Fabric.given`), and every function here
+answers from those.
+
 Levels: leaf 1, spine 2, core 3. `Fabric.without()` changes no address. Groups of IPv6 addresses are hexadecimal,
 also 64, 128 and 32. `assembly.build()` keeps numbers and ports inside what fits.
 """
@@ -26,10 +29,9 @@ from types import MappingProxyType
 
 from topologies.errors import SpecError
 from topologies.fabric import Fabric, Link, Node, Port, Tier
+from topologies.given import Address, GivenDesign, Interface, Prefix
 
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-Prefix = IPv4Network | IPv6Network
+__all__ = ["Address", "Interface", "Prefix"]
 
 FAMILIES = (4, 6)
 # Everything a fabric ever uses lies in these; filters and host routes name them.
@@ -55,30 +57,52 @@ class Nic:
         return self.ports[0].shared
 
 
-def loopback(node: Node, family: int = 4) -> Address:
-    """The loopback address of a switch; its IPv4 one is also its BGP router id. Raises SpecError for a host."""
+def loopback(fabric: Fabric, node: Node, family: int = 4) -> Address:
+    """The loopback address of a switch; its IPv4 one is also its BGP router id.
+
+    Raises SpecError for a host, and for a switch of somebody else's lab that has none.
+    """
     if not node.is_switch:
         raise SpecError(f"found host {node}", allowed="a switch: hosts have no loopback address")
+    if fabric.given is not None:
+        found = fabric.given.loopback(node.name, family)
+        if found is None:
+            raise SpecError(f"{node} has no IPv{family} loopback address", allowed="a switch that has one")
+        return found
     if _is_v4(family):
         return IPv4Address(f"10.{node.tier.level}.{node.number >> 8}.{node.number & 255}")
     return IPv6Address(f"fd00:{node.tier.level}::{node.number:x}")
 
 
-def loopback_prefix(switch: Node, family: int = 4) -> Prefix:
-    """The loopback as the prefix that is announced: /32 or /128. Raises SpecError for a host."""
-    return _single(loopback(switch, family))
+def loopback_prefix(fabric: Fabric, switch: Node, family: int = 4) -> Prefix:
+    """The loopback as the prefix that is announced: /32 or /128. Raises SpecError as `loopback()` does."""
+    return _single(loopback(fabric, switch, family))
 
 
 def link_subnet(fabric: Fabric, link: Link, family: int = 4) -> Prefix:
     """The subnet of a link: /31 and /127 between switches, /31 and /64 to a host. Raises SpecError."""
-    return _ends(fabric, link, family)[0].network
+    return port_interface(fabric, link.a, family).network
 
 
 def port_interface(fabric: Fabric, port: Port, family: int = 4) -> Interface:
-    """The address of a port with the length of its subnet. Raises SpecError for a port without a link."""
+    """The address of a port with the length of its subnet. Raises SpecError for a port without a link or address."""
     link = fabric.link_at(port.node, port.name)
+    if fabric.given is not None:
+        found = fabric.given.interface(port.node, port.name, family)
+        if found is None:
+            raise SpecError(f"{port} has no IPv{family} address", allowed="a port that has one")
+        return found
     a, b = _ends(fabric, link, family)
     return a if link.a.node == port.node else b
+
+
+def has_address(fabric: Fabric, host: str | Node, nic: int, family: int) -> bool:
+    """Whether a host's card has an address of that family: in a fabric of ours always."""
+    try:
+        host_address(fabric, host, nic, family)
+    except SpecError:
+        return False
+    return True
 
 
 def gateway(fabric: Fabric, port: Port, family: int = 4) -> Address:
@@ -88,12 +112,17 @@ def gateway(fabric: Fabric, port: Port, family: int = 4) -> Address:
 
 
 def nics(fabric: Fabric, host: str | Node) -> tuple[Nic, ...]:
-    """The network cards of a host that have a link, by number. Raises SpecError for an unknown node or a switch."""
+    """The network cards of a host that have a link, by number. Raises SpecError for an unknown node or a switch.
+
+    In somebody else's lab a card is a port with an address.
+    """
     node = fabric.node(str(host))
     if node.is_switch:
         raise SpecError(f"found switch {node}", allowed="a host: only hosts have network cards")
     cards: dict[int, list[Port]] = {}
     for port in fabric.ports(node):
+        if fabric.given is not None and not fabric.given.port(node.name, port.name).addresses:
+            continue
         cards.setdefault(port.nic or port.number, []).append(port)
     return tuple(Nic(node.name, number, tuple(ports)) for number, ports in sorted(cards.items()))
 
@@ -119,8 +148,15 @@ def host_address(fabric: Fabric, host: str | Node, nic: int = 1, family: int = 4
 
 
 def host_prefix(fabric: Fabric, host: str | Node, nic: int = 1, family: int = 4) -> Prefix:
-    """The prefix that the fabric announces for `host_address()`. Raises SpecError as that does."""
+    """The prefix that the fabric announces for `host_address()`. Raises SpecError as that does.
+
+    In somebody else's lab it is the longest that any switch announces; the port's own subnet when none does.
+    """
     card = host_nic(fabric, host, nic)
+    if fabric.given is not None:
+        interface = port_interface(fabric, card.ports[0], family)
+        covering = [one for one in fabric.given.announced if one.version == family and interface.ip in one]
+        return max(covering, key=lambda one: one.prefixlen, default=interface.network)
     if card.shared:
         return _single(nic_address(fabric.node(card.host), nic, family))
     return port_interface(fabric, card.ports[0], family).network
@@ -133,8 +169,11 @@ def nic_address(host: Node, nic: int, family: int = 4) -> Address:
     return IPv6Address(f"fd00:32:0:{host.number:x}::{nic:x}")
 
 
-def mac(node: Node, port: Port) -> str:
+def mac(fabric: Fabric, port: Port) -> str:
     """The Ethernet address of a port: locally administered, unicast, ``02:52:`` and tier, port and number."""
+    if fabric.given is not None:
+        return fabric.given.port(port.node, port.name).mac
+    node = fabric.node(port.node)
     octets = (
         0x02,
         0x52,
@@ -153,9 +192,11 @@ def attached(fabric: Fabric) -> Mapping[str, Mapping[Prefix, tuple[Port, ...]]]:
     These are the loopbacks, the subnets of its hosts' ports, and the addresses of cards with several ports, on
     every leaf that such a card is cabled to.
     """
+    if fabric.given is not None:
+        return _attached_as_given(fabric, fabric.given)
     found: dict[str, Mapping[Prefix, tuple[Port, ...]]] = {}
     for switch in fabric.switches:
-        behind: dict[Prefix, tuple[Port, ...]] = {loopback_prefix(switch, family): () for family in FAMILIES}
+        behind: dict[Prefix, tuple[Port, ...]] = {loopback_prefix(fabric, switch, family): () for family in FAMILIES}
         for link in fabric.downlinks(switch):
             host_port, port = link.far(switch.name), link.end(switch.name)
             host = fabric.node(host_port.node)
@@ -168,6 +209,28 @@ def attached(fabric: Fabric) -> Mapping[str, Mapping[Prefix, tuple[Port, ...]]]:
                     behind[card] = (*behind.get(card, ()), port)
         found[switch.name] = MappingProxyType(behind)
     return MappingProxyType(found)
+
+
+def _attached_as_given(fabric: Fabric, given: GivenDesign) -> Mapping[str, Mapping[Prefix, tuple[Port, ...]]]:
+    """What each switch was found to announce; behind a prefix are the ports whose own subnet lies in it."""
+    return MappingProxyType(
+        {
+            switch.name: MappingProxyType(
+                {
+                    prefix: tuple(
+                        port
+                        for port in fabric.ports(switch)
+                        if any(
+                            one.version == prefix.version and one.ip in prefix
+                            for one in given.port(switch.name, port.name).addresses
+                        )
+                    )
+                    for prefix in given.router(switch.name).originates
+                }
+            )
+            for switch in fabric.switches
+        }
+    )
 
 
 def originated(fabric: Fabric) -> Mapping[str, tuple[Prefix, ...]]:

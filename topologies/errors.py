@@ -2,6 +2,7 @@
 
 RailbedError
 ├── SpecError          a fabric, lab or scenario file (or a value) is wrong: says where and what is allowed
+├── Unpredictable      the oracle does not hold for this fabric; labs turns it into CapabilityMissing("oracle", …)
 └── LabError           labs/errors.py: everything that can go wrong with a testbed
 """
 
@@ -46,3 +47,11 @@ class SpecError(RailbedError):
         self.where = where or Where()
         place = str(self.where)
         super().__init__(f"{place + ': ' if place else ''}{found}; allowed: {allowed}")
+
+
+class Unpredictable(RailbedError):
+    """The oracle cannot say what this fabric, or this prefix of it, is to be routed like; `because` says why."""
+
+    def __init__(self, because: str) -> None:
+        self.because = because
+        super().__init__(f"the oracle cannot predict this: {because}")

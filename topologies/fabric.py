@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from topologies.errors import SpecError
+from topologies.given import GivenDesign
 from topologies.units import GBIT
 
 
@@ -112,12 +113,14 @@ class Fabric:
     """A design: named nodes and the links between them.
 
     Values from `topologies.builders` and `topologies.load` are already checked (unique names, ports used
-    once, endpoints that exist).
+    once, endpoints that exist). `given` is what was read from a lab that somebody else designed; None for ours,
+    whose addresses and routing follow from the rest.
     """
 
     name: str
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
+    given: GivenDesign | None = None
 
     @cached_property
     def _nodes_by_name(self) -> Mapping[str, Node]:
@@ -198,6 +201,11 @@ class Fabric:
         """The links between two switches."""
         return tuple(link for link in self.links if all(self.node(p.node).is_switch for p in link.ends))
 
+    @property
+    def session_ends(self) -> int:
+        """How many ends of BGP sessions there are to be, two for each session."""
+        return 2 * len(self.fabric_links) if self.given is None else self.given.session_ends
+
     def between(self, one: str | Node, other: str | Node) -> tuple[Link, ...]:
         """The links that join two nodes directly."""
         return tuple(link for link in self.links_of(one) if link.far(str(one)).node == str(other))
@@ -216,6 +224,7 @@ class Fabric:
             links=tuple(
                 k for k in self.links if k.name not in links and k.a.node not in nodes and k.b.node not in nodes
             ),
+            given=self.given,
         )
 
     def __str__(self) -> str:

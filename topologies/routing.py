@@ -5,7 +5,9 @@ of that length whatever AS numbers they carry ("multipath-relax"). This is not s
 switch refuses a route whose AS path holds its own AS number. With one AS number for all spines, a spine that
 lost its link to leaf1 does not come back to it through another leaf (no "valley"): it has no route to leaf1.
 
-What is not modelled: a limit on the number of paths (`maximum_paths`), policy, and the time it takes to converge.
+What is not modelled: policy, and the time it takes to converge. A fabric that was read from somebody else's lab
+(`Fabric.given`) may lack multipath-relax, limit the number of paths, or leave the choice between equal paths to the
+order in which they came. Where that decides what is forwarded, a prefix is not predicted: it is in no table.
 """
 
 from __future__ import annotations
@@ -18,35 +20,68 @@ from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 
 from topologies.addressing import Prefix, attached, host_nic, host_prefix, loopback_prefix
-from topologies.errors import SpecError
+from topologies.errors import SpecError, Unpredictable
 from topologies.fabric import Fabric, Node, Port
 
 # The egress ports of a packet, from its host's to the last leaf's.
 Path = tuple[Port, ...]
 RouteTables = Mapping[str, Mapping[Prefix, frozenset[str]]]
 _Graph = Mapping[str, tuple[tuple[str, str], ...]]
+_AsPath = tuple[int | None, ...]
 
 
-@lru_cache(maxsize=64)
 def route_tables(fabric: Fabric, family: int | None = None) -> RouteTables:
     """For every switch, each prefix it learns by BGP and the names of its egress ports (parallel links separately).
 
     `family` 4 or 6 restricts the answer. A prefix that a switch announces itself is not among those it learns.
+    Raises Unpredictable for a lab that does not route as the oracle does.
     """
+    return _predicted(fabric, family).tables
+
+
+def unpredicted(fabric: Fabric) -> Mapping[Prefix, str]:
+    """The prefixes that are announced and in no table, as their routes hang on chance, each with the reason."""
+    return _predicted(fabric, None).doubts
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    tables: RouteTables
+    doubts: Mapping[Prefix, str]
+
+
+@lru_cache(maxsize=64)
+def _predicted(fabric: Fabric, family: int | None) -> _Predicted:
+    given = fabric.given
+    if given is not None and given.unpredictable:
+        raise Unpredictable(given.unpredictable)
+    tables: dict[str, dict[Prefix, frozenset[str]]] = {switch.name: {} for switch in fabric.switches}
+    doubts: dict[Prefix, str] = {}
+    for (version, announcers), shared in _announced(fabric, family).items():
+        learned = _learned(fabric, _graph(fabric, version), announcers, version)
+        for prefix in shared:
+            doubt = (given.doubt(prefix) if given else None) or learned.doubt
+            if doubt:
+                doubts[prefix] = doubt
+                continue
+            for switch, ports in learned.ports.items():
+                if given is None or prefix not in given.router(switch).elsewhere:
+                    tables[switch][prefix] = ports
+    frozen = MappingProxyType({switch: MappingProxyType(table) for switch, table in tables.items()})
+    return _Predicted(frozen, MappingProxyType(doubts))
+
+
+def _announced(fabric: Fabric, family: int | None) -> Mapping[tuple[int, tuple[str, ...]], list[Prefix]]:
+    """The prefixes that the same switches announce, by their family and those switches."""
     origins: dict[Prefix, list[str]] = defaultdict(list)
     for switch, prefixes in attached(fabric).items():
         for prefix in prefixes:
             if family in {None, prefix.version}:
                 origins[prefix].append(switch)
-    groups: dict[tuple[str, ...], list[Prefix]] = defaultdict(list)
+    groups: dict[tuple[int, tuple[str, ...]], list[Prefix]] = defaultdict(list)
     for prefix, switches in origins.items():
-        groups[tuple(switches)].append(prefix)
-    graph = _graph(fabric)
-    tables: dict[str, dict[Prefix, frozenset[str]]] = {switch.name: {} for switch in fabric.switches}
-    for announcers, shared in groups.items():
-        for switch, ports in _learned(fabric, graph, announcers).items():
-            tables[switch].update(dict.fromkeys(shared, ports))
-    return MappingProxyType({switch: MappingProxyType(table) for switch, table in tables.items()})
+        groups[prefix.version, tuple(switches)].append(prefix)
+    return groups
 
 
 def next_hops(
@@ -58,6 +93,8 @@ def next_hops(
         node: a switch, or a host: then the ports of its card `nic` whose leaf has a way.
         dst: a prefix that the fabric announces, a host (its card `nic` is meant) or a switch (its loopback).
         family: 4 or 6, for a `dst` given by name.
+
+    Raises Unpredictable as `route_tables` does, and for a prefix that is in no table.
     """
     at, prefix, ways = fabric.node(str(node)), _prefix(fabric, dst, nic, family), _ways(fabric)
     ports = ways.egress(at.name, prefix) if at.is_switch else _useful_ports(fabric, at, nic, prefix, ways)
@@ -91,12 +128,13 @@ def equal_cost_paths(
 
 @dataclass(frozen=True)
 class _Ways:
-    """How a fabric forwards: `own` prefixes of each switch, those it learned, and the node behind each port."""
+    """How a fabric forwards: `own` prefixes of each switch, those it learned, the node behind each port, and what is not known."""
 
     own: Mapping[str, Mapping[Prefix, tuple[Port, ...]]]
     learned: RouteTables
     ports: Mapping[str, tuple[Port, ...]]
     far: Mapping[Port, str]
+    doubts: Mapping[Prefix, str]
 
     def egress(self, switch: str, prefix: Prefix | None) -> tuple[Port, ...]:
         """The ports of a switch for a prefix, those of its own hosts included, by number."""
@@ -104,6 +142,8 @@ class _Ways:
             return ()
         if prefix in self.own[switch]:
             return self.own[switch][prefix]
+        if prefix in self.doubts:
+            raise Unpredictable(f"{prefix}: {self.doubts[prefix]}")
         names = self.learned[switch].get(prefix, frozenset())
         return tuple(port for port in self.ports[switch] if port.name in names)
 
@@ -112,7 +152,7 @@ class _Ways:
 def _ways(fabric: Fabric) -> _Ways:
     far = {port: link.far(port.node).node for link in fabric.links for port in link.ends}
     ports = {node.name: fabric.ports(node) for node in fabric.nodes}
-    return _Ways(attached(fabric), route_tables(fabric), ports, far)
+    return _Ways(attached(fabric), route_tables(fabric), ports, far, unpredicted(fabric))
 
 
 def _paths_from(node: str, prefix: Prefix | None, ways: _Ways, known: dict[str, tuple[Path, ...]]) -> tuple[Path, ...]:
@@ -141,41 +181,87 @@ def _prefix(fabric: Fabric, dst: Prefix | str | Node, nic: int, family: int) -> 
         return dst
     node = fabric.node(str(dst))
     if node.is_switch:
-        return loopback_prefix(node, family)
+        return loopback_prefix(fabric, node, family)
     try:
         return host_prefix(fabric, node, nic, family)
     except SpecError:
         return None
 
 
-def _graph(fabric: Fabric) -> _Graph:
-    """For each switch, the switches it is cabled to, each with that neighbour's port on the link."""
+@lru_cache(maxsize=64)
+def _graph(fabric: Fabric, family: int) -> _Graph:
+    """For each switch, those it has a session of that family with, each with that neighbour's port on the link."""
     found: dict[str, list[tuple[str, str]]] = {switch.name: [] for switch in fabric.switches}
     for link in fabric.fabric_links:
+        if not all(_speaks(fabric, port.node, link.name, family) for port in link.ends):
+            continue
         found[link.a.node].append((link.b.node, link.b.name))
         found[link.b.node].append((link.a.node, link.a.name))
     return {name: tuple(edges) for name, edges in found.items()}
 
 
-def _learned(fabric: Fabric, graph: _Graph, origins: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """The egress ports at every switch that learns what `origins` announce.
+def _speaks(fabric: Fabric, switch: str, link: str, family: int) -> bool:
+    """Whether a switch has configured BGP of that family on a link; in a fabric of ours every switch has."""
+    if fabric.given is None:
+        return True
+    return any(one.link == link and family in one.families for one in fabric.given.router(switch).sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """The egress ports at every switch that learns something, and why that cannot be told, if it cannot."""
+
+    ports: Mapping[str, frozenset[str]]
+    doubt: str | None = None
+
+
+def _learned(fabric: Fabric, graph: _Graph, origins: Iterable[str], family: int) -> _Learned:
+    """What becomes of what `origins` announce.
 
     One level at a time: a switch adopts, at its first opportunity, every neighbour of the level before whose
-    best path does not hold its own AS number. Refused there, it may still adopt a longer path later.
+    best path does not hold its own AS number. Refused there, it may still adopt a longer path later. `paths` holds
+    what a switch may tell its neighbours: in a fabric of ours one path, elsewhere each that it may have kept.
     """
-    paths: dict[str, frozenset[int | None]] = {name: frozenset({fabric.node(name).asn}) for name in origins}
+    paths: dict[str, frozenset[_AsPath]] = {name: frozenset({(fabric.node(name).asn,)}) for name in origins}
     learned: dict[str, frozenset[str]] = {}
     level = list(paths)
     while level:
         offers: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name in level:
             for neighbor, port in graph[name]:
-                if neighbor not in paths and fabric.node(neighbor).asn not in paths[name]:
+                if neighbor in paths:
+                    continue
+                refused = {fabric.node(neighbor).asn in path for path in paths[name]}
+                if len(refused) > 1:
+                    return _Learned({}, f"which of several paths {name} tells {neighbor} hangs on which came first")
+                if refused == {False}:
                     offers[neighbor].append((name, port))
+        adopted: dict[str, frozenset[_AsPath]] = {}
         for name, taken in offers.items():
-            # Between equals BGP prefers the lowest router id, and advertises that one path only.
-            best = min((fabric.node(offer).tier.level, fabric.node(offer).number, offer) for offer, _ in taken)[-1]
-            paths[name] = paths[best] | {fabric.node(name).asn}
+            told = frozenset(path for offer, _ in taken for path in paths[offer])
+            if doubt := _chance(fabric, name, told, len(taken), family):
+                return _Learned({}, doubt)
+            kept = told if fabric.given is not None else paths[_best(fabric, taken)]
+            adopted[name] = frozenset((*path, fabric.node(name).asn) for path in kept)
             learned[name] = frozenset(port for _, port in taken)
+        paths |= adopted
         level = list(offers)
-    return learned
+    return _Learned(learned)
+
+
+def _best(fabric: Fabric, taken: Iterable[tuple[str, str]]) -> str:
+    """Between equals BGP prefers the lowest router id, and advertises that one path only."""
+    return min((fabric.node(offer).tier.level, fabric.node(offer).number, offer) for offer, _ in taken)[-1]
+
+
+def _chance(fabric: Fabric, switch: str, told: frozenset[_AsPath], count: int, family: int) -> str | None:
+    """Why it hangs on chance which of `count` equally long paths a switch forwards by; None when it does not."""
+    if fabric.given is None:
+        return None
+    router = fabric.given.router(switch)
+    most = router.most_paths[family == 6]
+    if count > most:
+        return f"{switch} is offered {count} equal paths and takes {most} (maximum-paths)"
+    if len(told) > 1 and not router.relaxed:
+        return f"{switch} is offered {len(told)} different AS paths of one length and has no multipath-relax"
+    return None

@@ -12,6 +12,7 @@ from labs.errors import SpecError
 
 BACKENDS: Mapping[str, str] = MappingProxyType(
     {
+        "containerlab": "labs.backends.containerlab:ContainerlabBackend",
         "netns": "labs.backends.netns:NetnsBackend",
         "fake": "labs.backends.fake:FakeBackend",
     }

@@ -154,7 +154,7 @@ def _ports(fabric: Fabric, node: str, src: str, dst: IPv4Address | IPv6Address) 
 
 def _own(fabric: Fabric, node: str, family: int) -> set[object]:
     if fabric.node(node).is_switch:
-        return {addressing.loopback(fabric.node(node), family)}
+        return {addressing.loopback(fabric, fabric.node(node), family)}
     return {addressing.host_address(fabric, node, nic.number, family) for nic in addressing.nics(fabric, node)}
 
 

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,27 +22,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, ClassVar, cast
 
 from labs import kernel, run_dir, sysctl
+from labs.backends import workstation
 from labs.backends.base import Capability, NodeState, Progress
+from labs.backends.workstation import container_of, mapping
 from labs.channels.namespaces import NamespaceChannel
 from labs.errors import DeployFailed, NotReady, PreflightFailed
 from labs.journal import Change, Entry, Journal
 from labs.kinds import recipe
+from labs.pid_namespaces import frozen_by_namespace, held
 from labs.spec import RenderedLab
 from labs.undo import NETNS_DIR, TOKEN_VARIABLE, identity, is_process, kill_until_gone
 from topologies import addressing
 
-# Settings of each node's network namespace from its birth, so that interfaces inherit them.
-# Addresses here are unique by construction: duplicate address detection would only add a second.
-BORN_WITH: Mapping[str, str] = {
-    "net.ipv6.conf.all.accept_dad": "0",
-    "net.ipv6.conf.default.accept_dad": "0",
-    "net.ipv6.conf.default.dad_transmits": "0",
-    "net.ipv6.conf.default.router_solicitations": "0",
-}
-# The neighbour table is one for the whole workstation. A link costs up to six entries (an IPv4, a global and a
-# link-local IPv6 neighbour at each end), and the kernel needs room to keep entries it is still resolving.
-NEIGHBORS_PER_LINK = 6
-NEIGHBOR_KEYS = tuple(f"net.{family}.neigh.default.gc_thresh{n}" for family in ("ipv4", "ipv6") for n in (1, 2, 3))
 # Booting is bound by the CPU (daemons starting); twice as many as cores keeps them busy while one waits.
 BOOTS_PER_CORE = 2
 INIT = "/usr/bin/catatonit"
@@ -58,18 +49,12 @@ class NetnsBackend:
 
     def preflight(self, lab: RenderedLab) -> None:
         """Root, programs and kernel features that this lab needs; see Backend."""
-        if os.geteuid() != 0:
-            raise PreflightFailed("network namespaces need root", remedy=f"sudo {_command_line()}")
+        workstation.check_root("making network namespaces")
         needs = {"ip": "iproute2", "nsenter": "util-linux", INIT: "catatonit", "fping": "fping"}
-        for kind in sorted({lab.spec.kinds[node.tier] for node in lab.fabric.nodes}):
+        for kind in sorted({lab.spec.kind_of(node) for node in lab.fabric.nodes}):
             needs.update(recipe(kind).programs())
-        missing = {program: package for program, package in needs.items() if shutil.which(program) is None}
-        if missing:
-            raise PreflightFailed(
-                f"not installed: {', '.join(sorted(missing))}",
-                remedy=f"apt-get install {' '.join(sorted(set(missing.values())))}   (or: make setup)",
-            )
-        self._check_kernel(lab)
+        workstation.check_programs(needs)
+        workstation.check_kernel(lab)
         taken = [name for name in map(_netns_namer(lab.name), lab.fabric.nodes) if (NETNS_DIR / name).exists()]
         if taken:
             raise PreflightFailed(
@@ -77,32 +62,20 @@ class NetnsBackend:
                 remedy=f"ip netns del {taken[0]}, or bring the lab up under another --name",
             )
 
-    @staticmethod
-    def _check_kernel(lab: RenderedLab) -> None:
-        for key in _hash_keys(lab):
-            if not sysctl.path_of(key).exists():
-                needs = "6.11" if key.endswith("_seed") else "5.13"
-                raise PreflightFailed(
-                    f"this kernel ({os.uname().release}) has no {key}",
-                    remedy=f"a kernel from {needs} on; on Ubuntu 24.04: apt-get install linux-generic-hwe-24.04",
-                )
-
     def capabilities(self) -> tuple[Capability, ...]:
         """What labs on namespaces can and cannot do here; see Backend."""
-        seed = sysctl.path_of("net.ipv4.fib_multipath_hash_seed").exists()
         lldp = shutil.which("lldpd") is not None
         return (
-            Capability("hash-seed", seed, None if seed else "fib_multipath_hash_seed came with kernel 6.11"),
+            *workstation.capabilities(),
             Capability("lldp", lldp, None if lldp else "lldpd is not installed"),
             Capability("images", False, "namespaces run the workstation's own FRR"),
-            Capability("soft-asic", False, "this release has no queues, ECN or PFC yet"),
         )
 
     def deploy(self, lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> NetnsDeployment:
         """Namespaces, then links, then boot every node, then sessions; see Backend."""
         token = f"{lab.name}:{secrets.token_hex(8)}"
         name = _netns_namer(lab.name)
-        room = _neighbor_room(lab)
+        room = workstation.neighbor_room(lab)
         processes, *_ = journal.will(
             Change("process", {"token": token}),
             *(Change("sysctl", {"key": key}) for key in room),
@@ -120,8 +93,7 @@ class NetnsBackend:
 
     def adopt(self, lab: RenderedLab, run_path: Path, journal: Journal) -> NetnsDeployment:
         """Attach to a running lab by its journal; see Backend."""
-        if os.geteuid() != 0:
-            raise PreflightFailed("entering a lab's namespaces needs root", remedy=f"sudo {_command_line()}")
+        workstation.check_root("entering a lab's namespaces")
         processes = next((entry for entry in journal.open_entries() if entry.change.undo == "process"), None)
         if processes is None:
             raise NotReady(f"lab {lab.name!r} is coming up or going down", remedy="ask again in a moment")
@@ -156,7 +128,7 @@ class NetnsDeployment:
 
     def states(self) -> Mapping[str, NodeState]:
         """See Deployment."""
-        frozen = _frozen_by_namespace()
+        frozen = frozen_by_namespace(INIT)
         return {node.name: self._state(node.name, frozen) for node in self._lab.fabric.nodes}
 
     def _state(self, node: str, frozen: Mapping[int, bool] | None = None) -> NodeState:
@@ -165,7 +137,7 @@ class NetnsDeployment:
             namespace = Path(f"/proc/{init}/ns/pid").stat().st_ino
         except (NotReady, OSError):
             return NodeState.STOPPED
-        found = _frozen_by_namespace() if frozen is None else frozen
+        found = frozen_by_namespace(INIT) if frozen is None else frozen
         return NodeState.PAUSED if found.get(namespace) else NodeState.RUNNING
 
     def _init(self, node: str) -> int:
@@ -182,7 +154,7 @@ class NetnsDeployment:
         if NodeState.PAUSED in (now, state):
             wanted = signal.SIGSTOP if state is NodeState.PAUSED else signal.SIGCONT
             init = self._init(node)
-            with _held(init) as members:
+            with held(init) as members:
                 for pid in members() - {init}:
                     with suppress(ProcessLookupError):
                         os.kill(pid, wanted)
@@ -199,7 +171,7 @@ class NetnsDeployment:
         with kernel.inside_netns(self.netns(node)):
             for port in self._lab.fabric.ports(node):
                 kernel.set_link(port.name, up=False)
-        with _held(init) as members:
+        with held(init) as members:
             kill_until_gone(members)
         for family, tables in (("-4", ("main", "default")), ("-6", ("main",))):
             rules = [f"rule add pref {32766 + i} lookup {table}" for i, table in enumerate(tables)]
@@ -293,13 +265,13 @@ def _launcher(token: str) -> Iterator[Launcher]:
 
 
 def _birth(lab: RenderedLab, node: str) -> dict[str, object]:
-    container = _container(lab, node)
-    settings = {**BORN_WITH, **{str(k): str(v) for k, v in _mapping(container.get("sysctls")).items()}}
+    container = container_of(lab, node)
+    settings = {str(k): str(v) for k, v in mapping(container.get("sysctls")).items()}
     return {"name": node, "netns": _netns_namer(lab.name)(node), "sysctls": settings}
 
 
 def _boot_plan(lab: RenderedLab, run_path: Path, node: str) -> dict[str, object]:
-    made = recipe(lab.spec.kinds[lab.fabric.node(node).tier])
+    made = recipe(lab.spec.kind_of(lab.fabric.node(node)))
     return {
         "name": node,
         "netns": _netns_namer(lab.name)(node),
@@ -317,7 +289,7 @@ def _make_links(lab: RenderedLab) -> None:
         near, far = (
             f"name {port.name} address {mac} mtu {lab.spec.mtu} netns {name(port.node)}"
             for port in link.ends
-            for mac in [addressing.mac(lab.fabric.node(port.node), port)]
+            for mac in [addressing.mac(lab.fabric, port)]
         )
         lines.append(f"link add {near} type veth peer {far}")
     _ip("-batch", "-", stdin="\n".join(lines) + "\n")
@@ -327,29 +299,6 @@ def _ip(*arguments: str, stdin: str) -> None:
     done = subprocess.run(["ip", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DeployFailed(f"ip {' '.join(arguments)}: {done.stderr.strip()[-400:]}")
-
-
-def _neighbor_room(lab: RenderedLab) -> Mapping[str, int]:
-    """What this lab's links take of the workstation's neighbour tables.
-
-    The kernel collects entries beyond the first threshold, hurries beyond the second, refuses beyond the third.
-    """
-    return {key: NEIGHBORS_PER_LINK * len(lab.fabric.links) * int(key[-1]) for key in NEIGHBOR_KEYS}
-
-
-def _hash_keys(lab: RenderedLab) -> Iterator[str]:
-    for node in lab.fabric.nodes:
-        for key in _mapping(_container(lab, node.name).get("sysctls")):
-            if "fib_multipath_hash" in str(key):
-                yield str(key)
-
-
-def _container(lab: RenderedLab, node: str) -> Mapping[object, object]:
-    return _mapping(_mapping(_mapping(lab.clab["topology"])["nodes"])[node])
-
-
-def _mapping(value: object) -> Mapping[object, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,67 +314,5 @@ def _netns_namer(lab: str) -> _Namer:
     return _Namer(lab)
 
 
-@contextmanager
-def _held(init: int) -> Iterator[Callable[[], set[int]]]:
-    """For the length of a block, a question: the pids of everything in the process namespace of `init`.
-
-    The namespace is held open, for neither its number nor the init's pid says which one it is once it has ended:
-    the kernel gives both away again, the pid perhaps to a process of the workstation's own.
-    """
-    try:
-        fd = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield set
-        return
-    try:
-        inode = os.fstat(fd).st_ino
-        ours = Path("/proc/self/ns/pid").stat().st_ino
-        yield lambda: set() if inode == ours else _in_namespace(inode)
-    finally:
-        os.close(fd)
-
-
-def _in_namespace(inode: int) -> set[int]:
-    found = set()
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if Path(entry.path, "ns/pid").stat().st_ino == inode:
-                    found.add(int(entry.name))
-    return found
-
-
-def _status(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
-def _frozen_by_namespace() -> Mapping[int, bool]:
-    """For each process namespace, by inode: whether everything in it is frozen, its init aside. One look at /proc."""
-    found: dict[int, bool] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with suppress(OSError):
-                pid = int(entry.name)
-                namespace = Path(f"/proc/{pid}/ns/pid").stat().st_ino
-                if str(Path(f"/proc/{pid}/exe").readlink()) != INIT:
-                    found[namespace] = found.get(namespace, True) and _is_frozen(pid)
-    return found
-
-
-def _is_frozen(pid: int) -> bool:
-    return _status(pid) in "TtZ"
-
-
 def _parallel() -> int:
     return BOOTS_PER_CORE * (os.cpu_count() or 1)
-
-
-def _command_line() -> str:
-    return " ".join(map(_quoted, sys.argv)) or "railbed up"
-
-
-def _quoted(word: str) -> str:
-    return word if word.isascii() and " " not in word else f"'{word}'"

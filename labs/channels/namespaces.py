@@ -30,20 +30,11 @@ class NamespaceChannel:
 
     def run(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
         """Run to the end; see labs.channel.Channel."""
-        try:
-            done = subprocess.run(
-                self.enter(*argv),
-                input=stdin,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                cwd="/",
-                check=False,
-            )
-        except subprocess.TimeoutExpired as expired:
-            raise CommandFailed(self.node, argv, None, _text(expired.output)) from None
-        return CommandResult(argv, done.returncode, done.stdout, done.stderr)
+        return _run(self.node, argv, self.enter(*argv), timeout, stdin)
+
+    def kernel(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
+        """See labs.channel.Channel."""
+        return run_in_network(self.node, f"/proc/{self.init()}/ns/net", argv, timeout, stdin)
 
     def start(self, *argv: str) -> BackgroundProcess:
         """Start in the background; see labs.channel.Channel."""
@@ -59,6 +50,33 @@ class NamespaceChannel:
         result = self.run("tee", str(path), stdin=text)
         if not result.ok:
             raise CommandFailed(self.node, result.argv, result.status, result.stderr)
+
+
+def run_in_network(node: str, netns: str, argv: tuple[str, ...], timeout: float, stdin: str) -> CommandResult:
+    """Run the workstation's own program in a network namespace, and nothing else of the node's."""
+    return _run(node, argv, ("nsenter", f"--net={netns}", "--", *argv), timeout, stdin)
+
+
+def _run(node: str, argv: tuple[str, ...], enter: tuple[str, ...], timeout: float, stdin: str) -> CommandResult:
+    try:
+        done = subprocess.run(
+            enter,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            cwd="/",
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise CommandFailed(node, argv, None, _text(expired.output)) from None
+    return CommandResult(argv, done.returncode, done.stdout, done.stderr)
+
+
+def in_network(node: str, netns: Path, argv: tuple[str, ...]) -> BackgroundProcess:
+    """Start the workstation's own program in a network namespace; it ends with whoever started it or its `stop`."""
+    return BackgroundProcess(node, argv, ("nsenter", f"--net={netns}", "--", *argv))
 
 
 class BackgroundProcess:

@@ -27,6 +27,10 @@ class ScriptedChannel:
         self.calls.append(argv)
         return self.answer(argv, stdin)
 
+    def kernel(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
+        """See labs.channel.Channel."""
+        return self.run(*argv, timeout=timeout, stdin=stdin)
+
     def start(self, *argv: str) -> Process:
         """A script has no background."""
         raise CommandFailed(self.node, argv, None, "the fake backend runs nothing in the background")

@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "frr": "labs.kinds.frr",
         "host": "labs.kinds.host",
+        "plain": "labs.kinds.plain",
     }
 )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
 
 from labs.node import LiveNode
 from labs.telemetry.samples import Prefix, RouteTable
 
 FRR_BGP = "186"  # the kernel's number for routes that FRR's bgpd has installed (zebra/rt_netlink.h)
+CONNECTED = "kernel"
 
 
 def kernel_routes(node: LiveNode, *, protocol: str) -> RouteTable:
@@ -18,10 +19,24 @@ def kernel_routes(node: LiveNode, *, protocol: str) -> RouteTable:
     A member whose port has no carrier is still listed by the kernel, flagged ``linkdown``; the kernel does not
     use it, so it is left out.
     """
+    return _routes(node, ("proto", protocol), lambda _: True)
+
+
+def learned_routes(node: LiveNode) -> RouteTable:
+    """The same for everything that leads over a port of the fabric and is not simply connected."""
+    ports = {port.name for port in node.ports}
+    return _routes(
+        node, (), lambda route: str(route.get("protocol")) != CONNECTED and not _members(route).isdisjoint(ports)
+    )
+
+
+def _routes(
+    node: LiveNode, chosen: tuple[str, ...], wanted: Callable[[Mapping[str, object]], bool]
+) -> RouteTable:
     routes: dict[Prefix, frozenset[str]] = {}
     for family in ("-4", "-6"):
-        said = node.run("ip", family, "-j", "route", "show", "proto", protocol).stdout
-        for route in json.loads(said or "[]"):
+        said = node.kernel("ip", family, "-j", "route", "show", *chosen).stdout
+        for route in filter(wanted, json.loads(said or "[]")):
             default = "0.0.0.0/0" if family == "-4" else "::/0"
             prefix = ip_network(default if route["dst"] == "default" else route["dst"])
             # IPv6 lists the members of a group as routes of their own on old kernels: add, never replace.
@@ -32,7 +47,7 @@ def kernel_routes(node: LiveNode, *, protocol: str) -> RouteTable:
 def _members(route: Mapping[str, object]) -> frozenset[str]:
     hops = route.get("nexthops")
     listed: Iterable[Mapping[str, object]] = hops if isinstance(hops, list) else (route,)
-    return frozenset(str(hop["dev"]) for hop in listed if "linkdown" not in _flags(hop) and "dead" not in _flags(hop))
+    return frozenset(str(hop["dev"]) for hop in listed if "dev" in hop and "linkdown" not in _flags(hop) and "dead" not in _flags(hop))
 
 
 def _flags(hop: Mapping[str, object]) -> list[str]:

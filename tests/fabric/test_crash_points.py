@@ -35,7 +35,7 @@ from pathlib import Path
 import pytest
 
 from labs import index, sysctl
-from labs.backends.netns import NEIGHBOR_KEYS, NEIGHBORS_PER_LINK
+from labs.backends.workstation import NEIGHBOR_KEYS, NEIGHBORS_PER_LINK
 from labs.kinds import KINDS
 from labs.load import load_lab
 from labs.undo import start_time

@@ -85,9 +85,9 @@ def hash_policy(lab: Lab, switch: str, policy: int) -> Iterator[None]:
     """One switch with another kernel hash policy, for the length of a block."""
     key = "net.ipv4.fib_multipath_hash_policy"
     node = lab.node(switch)
-    before = node.run("sysctl", "-n", key).stdout.strip()
-    node.run("sysctl", "-qw", f"{key}={policy}")
+    before = node.kernel("sysctl", "-n", key).stdout.strip()
+    node.kernel("sysctl", "-qw", f"{key}={policy}")
     try:
         yield
     finally:
-        node.run("sysctl", "-qw", f"{key}={before}")
+        node.kernel("sysctl", "-qw", f"{key}={before}")

@@ -117,9 +117,9 @@ def other_seed(lab: Lab) -> Iterator[None]:
     leaves = [node for node in lab.switches if lab.fabric.uplinks(node.name)]
     before = {node.name: int(node.run("sysctl", "-n", key).stdout) for node in leaves}
     for node in leaves:
-        node.run("sysctl", "-qw", f"{key}={before[node.name] ^ 0x5A5A5A5A}")
+        node.kernel("sysctl", "-qw", f"{key}={before[node.name] ^ 0x5A5A5A5A}")
     try:
         yield
     finally:
         for node in leaves:
-            node.run("sysctl", "-qw", f"{key}={before[node.name]}")
+            node.kernel("sysctl", "-qw", f"{key}={before[node.name]}")

@@ -339,10 +339,10 @@ def test_unknown_node_lists_what_there_is(capsys: Capture, argv: tuple[str, ...]
     ("argv", "words"),
     [
         (("up", "clos_fr", "--backend", "fake"), "clos_frr"),
-        (("up", "--backend", "docker"), "no backend 'docker'; allowed: netns, fake"),
+        (("up", "--backend", "docker"), "no backend 'docker'; allowed: containerlab, netns, fake"),
         ((*UP, "--name", "Bad Name"), "lab name 'Bad Name'; allowed: a-z first"),
         ((*UP, "--seed", "-1"), "seed -1; allowed: an integer from 0 to 4294967295"),
-        ((*UP, "--image", "frr"), "--image frr; allowed: KIND=NAME or NODE=NAME"),
+        ((*UP, "--image", "frr"), "image 'frr'; allowed: KIND=NAME or NODE=NAME"),
         (("status", "x"), "no lab 'x' is running (running: none)"),
         (("status",), "no lab is running"),
         (("frobnicate",), "No such command 'frobnicate'"),
@@ -378,7 +378,15 @@ def test_render(tmp_path: Path, capsys: Capture) -> None:
     assert run(["render", "clos_frr", "--out", str(out), "--seed", "1"]) == 0
     clab = yaml.safe_load((out / "clos-frr.clab.yml").read_text())
     assert clab["name"] == "clos-frr"
-    assert {"endpoints": ["leaf1:eth1", "spine1:eth1"], "mtu": 9216} in clab["topology"]["links"]
+    cable = {
+        "type": "veth",
+        "endpoints": [
+            {"node": "leaf1", "interface": "eth1", "mac": "02:52:10:00:01:01"},
+            {"node": "spine1", "interface": "eth1", "mac": "02:52:20:00:01:01"},
+        ],
+        "mtu": 9216,
+    }
+    assert cable in clab["topology"]["links"]
     assert (out / "leaf1/etc/frr/frr.conf").read_text().startswith("frr ") or (out / "leaf1/etc/frr/frr.conf").exists()
     before = everything(out)
     assert "is not empty" in refused(capsys, "render", "clos_frr", "--out", str(out))

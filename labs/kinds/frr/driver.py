@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from labs.errors import NotReady
 from labs.kinds.base import Readiness
 from labs.kinds.frr import vty
-from labs.kinds.linux_routes import FRR_BGP, kernel_routes
+from labs.kinds.linux_routes import FRR_BGP, kernel_routes, learned_routes
 from labs.node import LiveNode
 from labs.telemetry.samples import BgpSession, RouteTable
 
@@ -18,17 +18,22 @@ class FrrDriver:
 
     def readiness(self, node: LiveNode) -> Readiness:
         """Whether each daemon answers on its own socket."""
+        due = ("zebra", "bgpd") if _speaks_bgp(node) else ("zebra",)
         missing = tuple(
-            daemon for daemon in ("zebra", "bgpd") if not vty.ask(node, daemon, "show version").startswith("FRRouting")
+            daemon for daemon in due if not vty.ask(node, daemon, "show version").startswith("FRRouting")
         )
         return Readiness(ready=not missing, missing=missing)
 
     def routes(self, node: LiveNode) -> RouteTable:
-        """The routes that BGP has put into the kernel."""
-        return kernel_routes(node, protocol=FRR_BGP)
+        """The routes that BGP has put into the kernel; of a switch without BGP, what it has by any other protocol."""
+        if _speaks_bgp(node):
+            return kernel_routes(node, protocol=FRR_BGP)
+        return learned_routes(node)
 
     def sessions(self, node: LiveNode) -> tuple[BgpSession, ...]:
         """Every configured neighbour, established or not. One that carries two families is one session."""
+        if not _speaks_bgp(node):
+            return ()
         said = vty.ask(node, "bgpd", "show bgp summary json")
         try:
             families = json.loads(said)
@@ -54,6 +59,11 @@ class FrrDriver:
     def shell(self) -> tuple[str, ...]:
         """FRR's own shell."""
         return ("vtysh",)
+
+
+def _speaks_bgp(node: LiveNode) -> bool:
+    """All of ours do; in somebody else's lab those that an AS number was found for."""
+    return node.node.asn is not None
 
 
 def _session(node: LiveNode, peer: str, facts: Mapping[str, object], more: int) -> BgpSession:

@@ -35,7 +35,7 @@ class FrrRecipe:
         """A Linux container of an image with FRR in it; see Recipe."""
         del fabric
         image = spec.images.get(node.name) or spec.images.get("frr", "railbed/frr")
-        return {"kind": "linux", "image": image, "sysctls": linux.sysctls(node, spec)}
+        return linux.container(node, image, linux.sysctls(node, spec), linux.SWITCH_CAPABILITIES)
 
     def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
         """See Recipe."""
@@ -45,6 +45,7 @@ class FrrRecipe:
             PurePosixPath("/etc/frr/vtysh.conf"): VTYSH_CONF,
             PurePosixPath("/run/railbed/boot"): _TEMPLATES.get_template("boot.j2").render(context),
             PurePosixPath("/run/railbed/join"): _TEMPLATES.get_template("join.j2").render(context),
+            PurePosixPath("/run/railbed/start"): linux.start(fabric.ports(node), "boot", linux.PORTS, "join"),
         }
 
     def private(self) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def _context(node: Node, fabric: Fabric, spec: LabSpec) -> dict[str, object]:
         "bgp": spec.bgp,
         "ipv6": spec.ipv6,
         "lldp": spec.lldp,
-        "loopback": {4: addressing.loopback(node, 4), 6: addressing.loopback(node, 6)},
+        "loopback": {4: addressing.loopback(fabric, node, 4), 6: addressing.loopback(fabric, node, 6)},
         "ports": [_port(fabric, port, spec) for port in fabric.ports(node)],
         "peers": peers,
         "coalesce_ms": max(COALESCE_LEAST_MS, COALESCE_MS_PER_PEER * len(peers)),

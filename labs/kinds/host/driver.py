@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labs.kinds.base import Readiness
-from labs.kinds.linux_routes import kernel_routes
+from labs.kinds.linux_routes import learned_routes
 from labs.node import LiveNode
 from labs.telemetry.samples import BgpSession, RouteTable
 
@@ -16,8 +16,8 @@ class HostDriver:
         return Readiness(ready=node.channel.run("true").ok)
 
     def routes(self, node: LiveNode) -> RouteTable:
-        """The host's static routes."""
-        return kernel_routes(node, protocol="boot")
+        """The host's static routes over its ports."""
+        return learned_routes(node)
 
     def sessions(self, node: LiveNode) -> tuple[BgpSession, ...]:
         """A host has none."""

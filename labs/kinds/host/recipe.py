@@ -22,7 +22,7 @@ class HostRecipe:
         """A Linux container with traffic tools in it; see Recipe."""
         del fabric
         image = spec.images.get(node.name) or spec.images.get("host", "railbed/host")
-        return {"kind": "linux", "image": image, "sysctls": linux.sysctls(node, spec)}
+        return linux.container(node, image, linux.sysctls(node, spec), linux.HOST_CAPABILITIES)
 
     def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
         """See Recipe."""
@@ -31,7 +31,8 @@ class HostRecipe:
             for family in ((4, 6) if spec.ipv6 else (4,))
         }
         boot = "".join(f"ip -{path.name[-1]} -batch {path}\n" for path in batches)
-        return {**batches, PurePosixPath("/run/railbed/boot"): boot}
+        start = linux.start(fabric.ports(node), linux.PORTS, "boot")
+        return {**batches, PurePosixPath("/run/railbed/boot"): boot, PurePosixPath("/run/railbed/start"): start}
 
     def private(self) -> tuple[str, ...]:
         """See Recipe."""
@@ -70,8 +71,11 @@ def _batch(node: Node, fabric: Fabric, family: int) -> Iterator[str]:
 
 
 def _hops(fabric: Fabric, nic: Nic, family: int) -> str:
-    """The gateways of a card: one, or one per port as equal-cost members."""
-    words = [f"via {addressing.gateway(fabric, port, family)} dev {port.name}" for port in nic.ports]
+    """The gateways of a card: one, or one per port as equal-cost members.
+
+    `onlink`: a host may boot while the far end of a cable is without power, and the kernel would not take the route.
+    """
+    words = [f"via {addressing.gateway(fabric, port, family)} dev {port.name} onlink" for port in nic.ports]
     return words[0] if len(words) == 1 else " ".join(f"nexthop {word}" for word in words)
 
 

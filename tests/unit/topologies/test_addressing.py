@@ -20,10 +20,10 @@ def _everything(fabric: Fabric) -> dict[object, str]:
     found: dict[object, str] = {}
     for node in fabric.nodes:
         for port in fabric.ports(node):
-            found["mac", str(port)] = addressing.mac(node, port)
+            found["mac", str(port)] = addressing.mac(fabric, port)
     for family in (4, 6):
         for node in fabric.switches:
-            found[family, node.name] = str(addressing.loopback(node, family))
+            found[family, node.name] = str(addressing.loopback(fabric, node, family))
         for link in fabric.links:
             for port in link.ends:
                 found[family, str(port)] = str(addressing.port_interface(fabric, port, family).ip)
@@ -36,11 +36,11 @@ def _everything(fabric: Fabric) -> dict[object, str]:
 
 
 def test_the_plan_by_hand() -> None:
-    assert str(addressing.loopback(CLOS.node("leaf1"))) == "10.1.0.1"
-    assert str(addressing.loopback(CLOS.node("spine2"))) == "10.2.0.2"
-    assert str(addressing.loopback(Node("core1", Tier.CORE, 1))) == "10.3.0.1"
-    assert str(addressing.loopback(Node("leaf300", Tier.LEAF, 300))) == "10.1.1.44"
-    assert addressing.loopback(CLOS.node("leaf4"), 6) == ip_address("fd00:1::4")
+    assert str(addressing.loopback(CLOS, CLOS.node("leaf1"))) == "10.1.0.1"
+    assert str(addressing.loopback(CLOS, CLOS.node("spine2"))) == "10.2.0.2"
+    assert str(addressing.loopback(CLOS, Node("core1", Tier.CORE, 1))) == "10.3.0.1"
+    assert str(addressing.loopback(CLOS, Node("leaf300", Tier.LEAF, 300))) == "10.1.1.44"
+    assert addressing.loopback(CLOS, CLOS.node("leaf4"), 6) == ip_address("fd00:1::4")
     # leaf2 is number 2, its first host stands on port 3: 10.64.0.0 + 2·2¹¹ + 3·2.
     link = CLOS.link("host3:leaf2")
     assert addressing.port_interface(CLOS, link.b) == ip_interface("10.64.16.6/31")
@@ -53,7 +53,7 @@ def test_the_plan_by_hand() -> None:
     assert addressing.port_interface(CLOS, link.b) == ip_interface("10.160.16.5/31")
     assert addressing.port_interface(CLOS, link.a, 6) == ip_interface("fd00:128:1002:2::/127")
     assert addressing.port_interface(CLOS, link.b, 6) == ip_interface("fd00:128:1002:2::1/127")
-    assert addressing.mac(CLOS.node("spine2"), CLOS.ports("spine2")[3]) == "02:52:20:00:02:04"
+    assert addressing.mac(CLOS, CLOS.ports("spine2")[3]) == "02:52:20:00:02:04"
 
 
 def test_a_host_answers_under_its_port_or_its_card() -> None:
@@ -96,7 +96,7 @@ def test_no_subnet_overlaps_another(name: str) -> None:
     fabric = load_fabric(name)
     for family in (4, 6):
         subnets = [addressing.link_subnet(fabric, link, family) for link in fabric.links]
-        subnets += [addressing.loopback_prefix(node, family) for node in fabric.switches]
+        subnets += [addressing.loopback_prefix(fabric, node, family) for node in fabric.switches]
         spans = sorted((int(one.network_address), int(one.broadcast_address)) for one in subnets)
         assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
         whole = addressing.ALL_V4 if family == 4 else addressing.ALL_V6
@@ -131,7 +131,7 @@ def test_the_far_ends_of_the_plan_stay_apart() -> None:
     assert addressing.link_subnet(fabric, up).subnet_of(ip_network("10.128.0.0/9"))  # type: ignore[arg-type]
     assert addressing.nic_address(host, 15) in ip_network("10.32.0.0/11")
     assert addressing.link_subnet(fabric, up, 6) == ip_network("fd00:128:13ff:3fe::/127")
-    assert addressing.mac(leaf, to_host.b) == "02:52:13:03:ff:ff"
+    assert addressing.mac(fabric, to_host.b) == "02:52:13:03:ff:ff"
     core = Link("c:d", Port("c", "eth1023", 1023), Port("d", "eth1", 1))
     cores = Fabric("cores", (Node("c", Tier.CORE, 1023), Node("d", Tier.CORE, 1)), (core,))
     assert addressing.link_subnet(cores, core) == ip_network("10.255.255.254/31")
@@ -139,7 +139,7 @@ def test_the_far_ends_of_the_plan_stay_apart() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(SpecError, match="hosts have no loopback"):
-        addressing.loopback(CLOS.node("host1"))
+        addressing.loopback(CLOS, CLOS.node("host1"))
     with pytest.raises(SpecError, match="only hosts have network cards"):
         addressing.nics(CLOS, "leaf1")
     with pytest.raises(SpecError, match="no linked network card 2 on host1; allowed: 1"):
@@ -156,5 +156,5 @@ def test_refusals() -> None:
 
 
 def test_macs_are_local_and_unicast() -> None:
-    first = int(addressing.mac(CLOS.node("host1"), CLOS.ports("host1")[0])[:2], 16)
+    first = int(addressing.mac(CLOS, CLOS.ports("host1")[0])[:2], 16)
     assert first & 0b11 == 0b10

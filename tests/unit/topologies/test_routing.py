@@ -73,7 +73,7 @@ def test_tables_hold_what_others_announce() -> None:
     assert len(tables["spine1"]) == 28 - 2 - 2
     assert len(route_tables(CLOS, 4)["leaf1"]) == 11
     assert {prefix.version for prefix in route_tables(CLOS, 6)["leaf1"]} == {6}
-    assert loopback_prefix(CLOS.node("spine2")) not in tables["spine1"]
+    assert loopback_prefix(CLOS, CLOS.node("spine2")) not in tables["spine1"]
 
 
 def test_no_valley_after_a_cut() -> None:

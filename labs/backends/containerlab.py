@@ -1,0 +1,335 @@
+"""Runs a lab in containers that containerlab starts and cables: what a user of containerlab calls a lab.
+
+Containers are unprivileged and named ``clab-<lab>-<node>``; every one carries the lab's name and a token as labels,
+by which it is found again. Each lab has a management network of its own. A node's software starts with its
+container, out of files that are bound read-only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+
+from labs import container_network, containerlab, engine, kernel, run_dir, sysctl
+from labs.backends import workstation
+from labs.backends.base import Capability, NodeState, Progress
+from labs.backends.workstation import container_of, mapping
+from labs.channels.containers import ContainerChannel
+from labs.errors import DeployFailed, NotReady, PreflightFailed
+from labs.journal import Change, Entry, Journal
+from labs.kinds import recipe
+from labs.kinds.linux import SHIPPED, UP
+from labs.pid_namespaces import held
+from labs.spec import RenderedLab
+from labs.undo import NETNS_DIR, identity, is_process, kill_until_gone
+from labs.waiting import wait_until
+
+OUR_IMAGES = "railbed/"  # built here, from no registry
+# Software starts while containerlab still makes other containers; the rest is room for a busy workstation.
+UP_WITHIN = 60.0
+STATES: Mapping[str, NodeState] = {
+    "running": NodeState.RUNNING,
+    "restarting": NodeState.RUNNING,
+    "paused": NodeState.PAUSED,
+}
+
+
+class ContainerlabBackend:
+    """See labs.backends.base.Backend."""
+
+    name: ClassVar[str] = "containerlab"
+
+    def preflight(self, lab: RenderedLab) -> None:
+        """Root, a Docker engine, containerlab, kernel features, images; see Backend."""
+        if why := engine.missing():
+            _ping_again(why)
+        workstation.check_root("attaching links to containers")
+        workstation.check_programs(
+            {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "fping": "fping"}
+        )
+        workstation.check_kernel(lab)
+        containerlab.find()
+        for image, node in images(lab).items():
+            if image.startswith(OUR_IMAGES) and not engine.has_image(image):
+                raise PreflightFailed(
+                    f"image {image} of {node} is not here", remedy=f"make images, or --image {lab_kind(lab, node)}=NAME"
+                )
+        self._check_names(lab)
+
+    @staticmethod
+    def _check_names(lab: RenderedLab) -> None:
+        found = engine.containers({"containerlab": lab.name})
+        if found:
+            raise PreflightFailed(
+                f"containerlab runs a lab {lab.name!r} ({found[0].name}, …) that is not in our journal",
+                remedy=f"railbed adopt {lab.name}, or bring this one up under another --name",
+            )
+        network = container_network.name_of(lab.name)
+        if container_network.exists(network):
+            raise PreflightFailed(
+                f"docker network {network} exists and is not in our journal",
+                remedy=f"docker network rm {network}, or bring the lab up under another --name",
+            )
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What labs in containers can and cannot do here; see Backend."""
+        return (*workstation.capabilities(), Capability("lldp", True), Capability("images", True))
+
+    def deploy(self, lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> ContainerlabDeployment:
+        """Images, network, then containerlab, then until every node's software runs; see Backend."""
+        program = containerlab.find()
+        at, token = engine.address(), f"{lab.name}:{secrets.token_hex(8)}"
+        labels = {"railbed-lab": lab.name, "railbed-token": token}
+        names = {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
+        network, room = container_network.name_of(lab.name), workstation.neighbor_room(lab)
+        for image in images(lab):
+            if not engine.has_image(image):
+                progress(f"image {image}")
+                engine.pull(image)
+        processes, *_, containers = journal.will(
+            Change("process", {"token": token}),
+            *(Change("sysctl", {"key": key}) for key in room),
+            Change("container-network", {"engine": at, "name": network, "labels": labels}),
+            Change("containerlab", {"lab": lab.name, "containers": list(names.values())}),
+            Change("containers", {"engine": at, "labels": labels}),
+        )
+        sysctl.want(lab.name, room)
+        container_network.create(lab.name, len(names), labels, lab.spec.management)
+        topology = run_dir.write(run_path, f"{lab.name}.clab.yml", _topology(lab, run_path, token))
+        deployment = ContainerlabDeployment(lab, run_path, journal, processes, names, labels)
+        deployment.record_events()
+        deployment.call("deploy", topology, program=program, line=_Told(progress, lab))
+        journal.learned(containers, {"deployed": True})
+        run_dir.hand_over(run_path)
+        deployment.wait_up(tuple(names), progress)
+        return deployment
+
+    def adopt(self, lab: RenderedLab, run_path: Path, journal: Journal) -> ContainerlabDeployment:
+        """Attach to a running lab by its journal; see Backend."""
+        workstation.check_root("entering a lab's network namespaces")
+        entries = {entry.change.undo: entry for entry in journal.open_entries()}
+        if not {"process", "containers"} <= entries.keys():
+            raise NotReady(f"lab {lab.name!r} is coming up or going down", remedy="ask again in a moment")
+        labels = {str(k): str(v) for k, v in mapping(entries["containers"].change.args["labels"]).items()}
+        names = {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
+        return ContainerlabDeployment(lab, run_path, journal, entries["process"], names, labels)
+
+
+class ContainerlabDeployment:
+    """See labs.backends.base.Deployment. `names` are the containers', by node; `labels` tell them from all others."""
+
+    def __init__(
+        self,
+        lab: RenderedLab,
+        run_path: Path,
+        journal: Journal,
+        processes: Entry,
+        names: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> None:
+        self._lab = lab
+        self._run_dir = run_path
+        self._journal = journal
+        self._processes = processes
+        self._names = names
+        self._labels = labels
+        self._at = engine.address()
+        self._inits: dict[str, Mapping[str, object]] = {}
+
+    def channel(self, node: str) -> ContainerChannel:
+        """See Deployment."""
+        return ContainerChannel(node, self._names[node], self._at, lambda: self._init(node))
+
+    def netns(self, node: str) -> Path:
+        """See Deployment: containerlab's name for it, which holds while the node is stopped too."""
+        return NETNS_DIR / self._names[node]
+
+    def shell_argv(self, node: str, argv: Iterable[str]) -> tuple[str, ...]:
+        """See Deployment."""
+        self._init(node)
+        terminal = ("-t",) if sys.stdin.isatty() and sys.stdout.isatty() else ()
+        return ("docker", "--host", self._at, "exec", "-i", *terminal, self._names[node], *argv)
+
+    def states(self) -> Mapping[str, NodeState]:
+        """See Deployment. A container that is gone is a node that is stopped."""
+        found = {one.name: one.state for one in engine.containers(self._labels, self._at)}
+        return {node: STATES.get(found.get(name, ""), NodeState.STOPPED) for node, name in self._names.items()}
+
+    def _init(self, node: str) -> int:
+        """The pid of a node's first process, asked of the engine once in its life."""
+        fact = self._inits.get(node)
+        if fact is None or not is_process(fact):
+            found = engine.inspect(self._names[node], self._at)
+            if found is None or not found.pid:
+                raise NotReady(f"{node} is stopped")
+            fact = self._inits[node] = identity(found.pid)
+        return int(str(fact["pid"]))
+
+    def set_state(self, node: str, state: NodeState) -> None:
+        """See Deployment. A stopped node's cables are kept by containerlab, without carrier."""
+        now = self.states()[node]
+        if now is state:
+            return
+        if (now, state) == (NodeState.STOPPED, NodeState.PAUSED):
+            raise NotReady(f"{node} is stopped")
+        if NodeState.PAUSED in (now, state):
+            engine.pause(self._names[node], on=state is NodeState.PAUSED, at=self._at)
+            if state is not NodeState.STOPPED:
+                return
+        if state is NodeState.STOPPED:
+            self._cut_power(node)
+            return
+        self.call("start", self._topology(), "--node", node)
+        self.wait_up((node,), lambda _: None)
+
+    def _cut_power(self, node: str) -> None:
+        """No carrier and no process from one moment to the next; then containerlab puts the cables aside."""
+        init = self._init(node)
+        with kernel.inside_netns(self.netns(node)):
+            for port in self._lab.fabric.ports(node):
+                kernel.set_link(port.name, up=False)
+        with held(init) as members:
+            kill_until_gone(lambda: members() - {init})
+        self.call("stop", self._topology(), "--node", node)
+
+    def _topology(self) -> Path:
+        return self._run_dir / f"{self._lab.name}.clab.yml"
+
+    def call(
+        self,
+        verb: str,
+        topology: Path,
+        *more: str,
+        program: containerlab.Program | None = None,
+        line: _Told | None = None,
+    ) -> None:
+        """One call of containerlab, its child recorded. Raises DeployFailed that names the node at fault, if one is."""
+        try:
+            containerlab.call(
+                program or containerlab.find(),
+                (verb, "--topo", str(topology), *more),
+                token=str(self._processes.change.args["token"]),
+                folder=self._run_dir,
+                started=lambda pid: self._journal.learned(self._processes, identity(pid)),
+                line=line or (lambda _: None),
+            )
+        except DeployFailed as failed:
+            if why := engine.missing(self._at):
+                raise NotReady(
+                    f"the Docker engine stopped answering during containerlab {verb} ({why})",
+                    remedy=f"{engine.HOW_TO_START}, then: railbed reap",
+                ) from None
+            self._blame(tuple(self._names))
+            remedy = engine.remedy_for(failed.message)
+            raise DeployFailed(failed.message, remedy=remedy or failed.remedy) from None
+
+    def wait_up(self, nodes: tuple[str, ...], progress: Progress) -> None:
+        """Wait until the software of these nodes has started. Raises DeployFailed for one that ended instead."""
+
+        def waiting() -> tuple[str, ...]:
+            self._blame(nodes)
+            behind = tuple(node for node in nodes if not self._is_up(node))
+            progress(f"nodes {len(nodes) - len(behind)}/{len(nodes)}")
+            return behind
+
+        waited = wait_until("every node's software runs", waiting, lambda behind: not behind, within=UP_WITHIN)
+        if not waited.held:
+            node = waited.last[0]
+            said = engine.last_words(self._names[node], self._at)
+            lost = [port.name for port in self._lab.fabric.ports(node) if not self._has_port(node, port.name)]
+            why = f"; its cables {', '.join(lost)} are gone" if lost else f"; it said: {said}" if said else ""
+            raise DeployFailed(f"{node}: {UP} is not there after {UP_WITHIN:g} s{why}")
+
+    def _is_up(self, node: str) -> bool:
+        try:
+            return Path(f"/proc/{self._init(node)}/root{UP}").exists()
+        except (NotReady, OSError):
+            return False
+
+    def _has_port(self, node: str, port: str) -> bool:
+        return self.channel(node).kernel("ip", "link", "show", "dev", port).ok
+
+    def _blame(self, nodes: tuple[str, ...]) -> None:
+        """Raise DeployFailed for the first of these nodes whose container has ended by itself."""
+        found = {one.name: one for one in engine.containers(self._labels, self._at)}
+        for node in nodes:
+            one = found.get(self._names[node])
+            if one is None or one.state not in {"exited", "dead"}:
+                continue
+            inspected = engine.inspect(one.id, self._at)
+            said = engine.last_words(one.id, self._at)
+            status = inspected.exit_code if inspected else "unknown"
+            raise DeployFailed(
+                f"{node}: its container ended with status {status} (image {one.image}): {said or 'it said nothing'}"
+            )
+
+    def record_events(self) -> None:
+        """Start the process that writes what the engine says of these containers to the lab's timeline."""
+        timeline = run_dir.write(self._run_dir, "timeline.jsonl", "")
+        labels = [f"{key}={value}" for key, value in self._labels.items()]
+        argv = [sys.executable, "-m", "labs.telemetry.recorder", self._at, str(timeline), f"{time.time():.6f}", *labels]
+        token = str(self._processes.change.args["token"])
+        # Never waited for: it outlives this command, and is ended by the journal's record of it.
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+            env=containerlab.environment(token, self._run_dir),
+            start_new_session=True,
+        )
+        self._journal.learned(self._processes, identity(child.pid))
+
+
+class _Told:
+    """What containerlab says, as progress."""
+
+    def __init__(self, progress: Progress, lab: RenderedLab) -> None:
+        self._progress = progress
+        self._nodes, self._links = len(lab.fabric.nodes), len(lab.fabric.links)
+        self._made = self._cabled = 0
+
+    def __call__(self, line: str) -> None:
+        """One line."""
+        self._made += "Creating container" in line
+        self._cabled += "Created link" in line
+        self._progress(f"containers {self._made}/{self._nodes}, links {self._cabled}/{self._links}")
+
+
+def images(lab: RenderedLab) -> Mapping[str, str]:
+    """The images a lab needs, each with a node that needs it."""
+    return {str(container_of(lab, node.name)["image"]): node.name for node in reversed(lab.fabric.nodes)}
+
+
+def lab_kind(lab: RenderedLab, node: str) -> str:
+    """The kind of a node."""
+    return lab.spec.kind_of(lab.fabric.node(node))
+
+
+def _ping_again(why: str) -> None:
+    """Raise the engine's own error, which says what to do about it."""
+    with engine.asking(engine.address()):
+        engine.client(engine.address()).ping()
+    raise PreflightFailed(why, remedy=engine.HOW_TO_START)
+
+
+def _topology(lab: RenderedLab, run_path: Path, token: str) -> str:
+    """The rendered topology with what only this run knows: where files and logs are, and the token."""
+    nodes = {}
+    for node in lab.fabric.nodes:
+        entry = container_of(lab, node.name)
+        logs = recipe(lab_kind(lab, node.name)).logs().items()
+        binds = [f"{run_path}/rendered/{node.name}:{SHIPPED}:ro"]
+        binds += [f"{run_dir.make_log(run_path, node.name, log)}:{target}" for target, log in logs]
+        labels = {**mapping(entry["labels"]), "railbed-token": token}
+        nodes[node.name] = {**entry, "binds": binds, "labels": labels}
+    topology = {**mapping(lab.clab["topology"]), "nodes": nodes}
+    return yaml.safe_dump({**lab.clab, "topology": topology}, sort_keys=False, width=120)

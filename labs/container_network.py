@@ -1,0 +1,133 @@
+"""The management network of a lab on containers: its own bridge, and a subnet that nothing here uses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from ipaddress import IPv4Network
+from itertools import islice
+
+from labs import engine
+from labs.errors import DeployFailed, PreflightFailed
+
+# Networks of ours come out of the upper half of the block that engines take their own from (172.16.0.0/12, and
+# there from the bottom up), so that the two meet late. No fabric of ours has addresses in it.
+POOL = IPv4Network("172.24.0.0/13")
+LABEL = "railbed-lab"
+BRIDGE_NAME = "com.docker.network.bridge.name"
+
+
+def create(lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network | None = None) -> IPv4Network:
+    """Create the network ``railbed-<lab>`` with room for `nodes`; returns its subnet.
+
+    Another lab may take a subnet between our look and our wish: the engine refuses, and the next free one is tried.
+    Raises DeployFailed when there is none, PreflightFailed when the one that was asked for is in use.
+    """
+    import docker as sdk
+
+    at = engine.address()
+    taken = tuple(in_use())
+    if subnet is not None and (meets := next((found for found in taken if found[0].overlaps(subnet)), None)):
+        raise PreflightFailed(
+            f"management subnet {subnet} is in use: {meets[1]} has {meets[0]}",
+            remedy="another subnet under management: in the lab file, or none for one that is free",
+        )
+    wanted = [subnet] if subnet else [one for one in _pool(nodes) if not any(one.overlaps(t) for t, _ in taken)]
+    refused = ""
+    for one in wanted:
+        ipam = sdk.types.IPAMConfig(pool_configs=[sdk.types.IPAMPool(subnet=str(one), gateway=str(one[1]))])
+        with engine.asking(at):
+            try:
+                engine.client(at).api.create_network(
+                    name_of(lab), driver="bridge", ipam=ipam, labels=dict(labels), check_duplicate=True
+                )
+            except sdk.errors.APIError as error:
+                refused = str(error.explanation or error)
+                if "overlaps" not in refused:
+                    raise
+                continue
+        return one
+    raise DeployFailed(
+        f"no management subnet for lab {lab}: none of {POOL} is free" + (f" ({refused})" if refused else ""),
+        remedy="railbed list and docker network ls show who has them",
+    )
+
+
+def name_of(lab: str) -> str:
+    """The name of a lab's management network."""
+    return f"railbed-{lab}"
+
+
+def remove(name: str, labels: Mapping[str, str], at: str) -> None:
+    """Remove a network of that name that carries our labels; any other of that name stays."""
+    import docker as sdk
+
+    with engine.asking(at):
+        found = engine.client(at).api.networks(filters={"label": [f"{k}={v}" for k, v in labels.items()]})
+        for one in found:
+            if one["Name"] == name:
+                try:
+                    engine.client(at).api.remove_network(one["Id"])
+                except sdk.errors.NotFound:
+                    continue
+
+
+def remove_foreign(name: str, at: str) -> None:
+    """Remove a network that containerlab has made and nobody uses, and the firewall rules it made for its bridge."""
+    import docker as sdk
+
+    with engine.asking(at):
+        for one in engine.client(at).api.networks(names=[name]):
+            if one["Name"] != name or "containerlab" not in (one.get("Labels") or {}):
+                continue
+            try:
+                if engine.client(at).api.inspect_network(one["Id"]).get("Containers"):
+                    continue
+                engine.client(at).api.remove_network(one["Id"])
+            except sdk.errors.NotFound:
+                pass
+            except sdk.errors.APIError as error:
+                if "active endpoints" in str(error):  # another lab came to use it this moment
+                    continue
+                raise
+            _remove_rules((one.get("Options") or {}).get(BRIDGE_NAME) or f"br-{one['Id'][:12]}")
+
+
+def _remove_rules(bridge: str) -> None:
+    """Remove containerlab's rules for a bridge from the chain that Docker keeps for others."""
+    for tables in ("iptables", "ip6tables"):
+        for way in ("-i", "-o"):
+            rule = ("DOCKER-USER", way, bridge, "-m", "comment", "--comment", "set by containerlab", "-j", "ACCEPT")
+            with suppress(OSError):  # not installed: then there are none
+                subprocess.run([tables, "-w", "-D", *rule], capture_output=True, check=False)
+
+
+def exists(name: str) -> bool:
+    """Whether the engine has a network of that name."""
+    at = engine.address()
+    with engine.asking(at):
+        return any(one["Name"] == name for one in engine.client(at).api.networks(names=[name]))
+
+
+def in_use() -> Iterator[tuple[IPv4Network, str]]:
+    """Every IPv4 network that the workstation has a route to, or the engine gives addresses from, and whose it is."""
+    at = engine.address()
+    with engine.asking(at):
+        for one in engine.client(at).api.networks():
+            for pool in (one.get("IPAM") or {}).get("Config") or ():
+                if "." in pool.get("Subnet", ""):
+                    yield IPv4Network(pool["Subnet"], strict=False), f"docker network {one['Name']}"
+    said = subprocess.run(
+        ["ip", "-4", "-j", "route", "show", "table", "all"], capture_output=True, text=True, check=True
+    ).stdout
+    for route in json.loads(said or "[]"):
+        if route["dst"] != "default" and route.get("type") != "local":
+            yield IPv4Network(route["dst"], strict=False), f"a route by {route.get('dev', 'this workstation')}"
+
+
+def _pool(nodes: int) -> Iterable[IPv4Network]:
+    """Candidates large enough: a gateway, the network's own two addresses, and twice the nodes for good measure."""
+    length = 32 - max(6, (2 * nodes + 3).bit_length())
+    return islice(POOL.subnets(new_prefix=length), 4096)
