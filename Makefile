@@ -7,10 +7,11 @@ AS_USER := scripts/run_as user
 AS_ROOT := scripts/run_as root
 RAILBED := $(AS_ROOT) .venv/bin/railbed
 PYTEST := .venv/bin/python -m pytest
+ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-fabric nightly bench doctor lock
+.PHONY: help setup setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-fabric test-netns test-containerlab nightly bench doctor lock
 
 help: ## this list
 	@echo 'make TARGET [LAB=$(LAB)] [BACKEND=$(BACKEND)]'
@@ -51,9 +52,15 @@ test: setup setup-containerlab check test-harness test-fabric ## everything
 test-harness: setup ## golden files, and the harness on a backend that is only pretended
 	$(AS_USER) $(PYTEST) tests/golden tests/harness --junitxml=build/junit/harness.xml
 
-test-fabric: setup ## real labs, real packets; as root
-	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/fabric.xml
-	$(AS_ROOT) $(PYTEST) -p no:cacheprovider tests/fabric --junitxml=build/junit/fabric.xml
+test-fabric: test-netns test-containerlab ## real labs, real packets, on both backends; as root
+
+test-netns: setup ## the same on network namespaces alone
+	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/netns.xml
+	RAILBED_LAB_BACKEND=netns $(ON_LABS) tests/fabric --junitxml=build/junit/netns.xml
+
+test-containerlab: setup setup-containerlab ## the same in containers alone, and what only these can have
+	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/containerlab.xml
+	RAILBED_LAB_BACKEND=containerlab $(ON_LABS) tests/fabric tests/containers --junitxml=build/junit/containerlab.xml
 
 nightly: test bench ## everything, and the benchmarks
 

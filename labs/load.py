@@ -9,10 +9,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from labs.errors import SpecError, Where
 from labs.spec import DEFAULT_KINDS, FIVE_TUPLE, HASH_FIELDS, Bfd, Bgp, EcmpHash, LabSpec, SessionAddressing
@@ -34,6 +35,7 @@ CATALOG = Path(__file__).parent / "catalog"
 KNOWN_KINDS = ("frr", "host")
 HOST_KIND = "host"
 INLINE = "inline"
+FABRICS_OWN = IPv4Network("10.0.0.0/8")  # topologies/addressing.py
 IMAGE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 _BFD, _BGP, _HASH = Bfd(), Bgp(), EcmpHash()
 
@@ -48,6 +50,11 @@ _FABRIC_SCHEMA = {
 def _fabric(value: object) -> object:
     if not isinstance(value, str | dict) or not value:
         raise ValueError
+    return value
+
+
+def _subnet(value: str) -> str:
+    IPv4Network(value)
     return value
 
 
@@ -90,6 +97,14 @@ class HashEntry(Strict):
     seed: int | None = Field(default=None, ge=1, le=2**32 - 1)
 
 
+class ManagementEntry(Strict):
+    """The management network of labs in containers."""
+
+    subnet: Annotated[
+        str, AfterValidator(_subnet), Field(json_schema_extra={ALLOWED: "an IPv4 subnet, such as 172.24.7.0/24"})
+    ]
+
+
 class LabFile(Strict):
     """A lab file."""
 
@@ -110,6 +125,7 @@ class LabFile(Strict):
     ipv6: bool = True
     lldp: bool = True
     mtu: int = Field(default=9216, ge=1280, le=65535)
+    management: ManagementEntry | None = None
 
 
 def catalog() -> tuple[str, ...]:
@@ -148,6 +164,7 @@ def load_lab(ref: str, *, seed: int = 0, kinds: Collection[str] = KNOWN_KINDS) -
     _check_kinds(read_in, source, kinds)
     fabric = _fabric_in(source, path.parent, name)
     _check_images(read_in, source, fabric, kinds)
+    _check_management(read_in, source, fabric)
     return _spec(read_in, name, seed), fabric
 
 
@@ -214,6 +231,19 @@ def _check_bgp(read_in: LabFile, source: Source) -> None:
         raise source.error(where, f"found hold {hold} with keepalive {keepalive}", allowed=allowed)
 
 
+def _check_management(read_in: LabFile, source: Source, fabric: Fabric) -> None:
+    if read_in.management is None:
+        return
+    subnet, nodes = IPv4Network(read_in.management.subnet), len(fabric.nodes)
+    where = ("management", "subnet")
+    if subnet.overlaps(FABRICS_OWN):
+        allowed = f"a subnet outside {FABRICS_OWN}, which fabrics number themselves from"
+        raise source.error(where, f"found {subnet}", allowed=allowed)
+    if subnet.num_addresses < nodes + 3:  # the network's own two addresses, and the gateway
+        allowed = f"a subnet with room for {nodes} nodes and a gateway"
+        raise source.error(where, f"found {subnet}, {subnet.num_addresses} addresses", allowed=allowed)
+
+
 def _check_hash(read_in: LabFile, source: Source) -> None:
     for tier, entry in read_in.hash.items():
         if entry.fields is None:
@@ -272,5 +302,6 @@ def _spec(read_in: LabFile, name: str, seed: int) -> LabSpec:
         ipv6=read_in.ipv6,
         lldp=read_in.lldp,
         mtu=read_in.mtu,
+        management=IPv4Network(read_in.management.subnet) if read_in.management else None,
         seed=seed,
     )

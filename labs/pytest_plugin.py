@@ -107,6 +107,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
+    from labs.foreign.topology import is_foreign
     from labs.lab import Request, adopt_lab, open_lab, split_images
     from labs.output import say
 
@@ -118,12 +119,15 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield adopted
         return
     wanted: WantedLab = request.param
+    foreign = is_foreign(wanted.ref)  # deployed as it is, by containerlab
+    if foreign and option("--lab-backend") not in {"auto", "containerlab"}:
+        raise CapabilityMissing("foreign-labs", f"{wanted} needs containerlab, not {option('--lab-backend')}")
     opened = open_lab(
         Request(
             wanted.ref,
             backend=option("--lab-backend"),
             name=unique_name(wanted.ref),
-            images=split_images(word for word in option("--lab-image").split(",") if word),
+            images={} if foreign else split_images(word for word in option("--lab-image").split(",") if word),
             seed=int(option("--lab-seed")) if option("--lab-seed") else None,
             owned=True,
         ),

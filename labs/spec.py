@@ -136,7 +136,7 @@ class RenderedLab:
 
     `clab` is the containerlab topology as plain data. `files` are relative paths: ``leaf1/etc/frr/frr.conf``
     is what the node ``leaf1`` finds at ``/etc/frr/frr.conf``. A lab that somebody else designed is `foreign`: its
-    `clab` is their file, and we render nothing.
+    `clab` holds the name, prefix and text of their file, and we render nothing.
     """
 
     name: str

@@ -89,10 +89,7 @@ class ContainerlabBackend:
         labels = {"railbed-lab": lab.name, "railbed-token": token}
         names = {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
         network, room = container_network.name_of(lab.name), workstation.neighbor_room(lab)
-        for image in images(lab):
-            if not engine.has_image(image):
-                progress(f"image {image}")
-                engine.pull(image)
+        _fetch_images(lab, progress)
         processes, *_, containers = journal.will(
             Change("process", {"token": token}),
             *(Change("sysctl", {"key": key}) for key in room),
@@ -307,6 +304,21 @@ class _Told:
 def images(lab: RenderedLab) -> Mapping[str, str]:
     """The images a lab needs, each with a node that needs it."""
     return {str(container_of(lab, node.name)["image"]): node.name for node in reversed(lab.fabric.nodes)}
+
+
+def _fetch_images(lab: RenderedLab, progress: Progress) -> None:
+    """Fetch the images that are not here. Raises DeployFailed that names the image, a node of it and the reason."""
+    for image, node in images(lab).items():
+        if engine.has_image(image):
+            continue
+        progress(f"image {image}")
+        try:
+            engine.pull(image)
+        except DeployFailed as failed:
+            raise DeployFailed(
+                f"image {image} of {node} is not here, and could not be fetched: {failed.message}",
+                remedy=f"docker pull {image}, or --image {lab_kind(lab, node)}=NAME with one that is here (docker images)",
+            ) from None
 
 
 def lab_kind(lab: RenderedLab, node: str) -> str:

@@ -6,8 +6,8 @@ every prefix in both families, and every card of every host answering every othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,23 @@ from topologies import addressing
 from traffic.flows import FiveTuple, Transport
 
 
-@contextmanager
-def opened(ref: str, folder: Path) -> Iterator[Lab]:
-    """A lab for the length of a block, its run directory below `folder`."""
-    lab = open_lab(Request(ref, name=unique_name(ref), folder=folder, owned=True)).lab
-    try:
-        yield lab
-    finally:
-        lab.close()
+Open = Callable[[str], AbstractContextManager[Lab]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, pytestconfig: pytest.Config) -> Open:
+    """Opens a lab for the length of a block, on the backend under test."""
+
+    @contextmanager
+    def opened_lab(ref: str) -> Iterator[Lab]:
+        backend = pytestconfig.getoption("--lab-backend")
+        lab = open_lab(Request(ref, backend=backend, name=unique_name(ref), folder=tmp_path, owned=True)).lab
+        try:
+            yield lab
+        finally:
+            lab.close()
+
+    return opened_lab
 
 
 @pytest.mark.parametrize(
@@ -41,16 +50,16 @@ def opened(ref: str, folder: Path) -> Iterator[Lab]:
         "clos_8x16",
     ],
 )
-def test_a_shape_converges(ref: str, tmp_path: Path) -> None:
+def test_a_shape_converges(ref: str, opened: Open) -> None:
     """Up, converged, down."""
-    with opened(ref, tmp_path) as lab:
+    with opened(ref) as lab:
         assert lab.converged is not None
         assert lab.converged
 
 
-def test_rails_keep_to_themselves(tmp_path: Path) -> None:
+def test_rails_keep_to_themselves(opened: Open) -> None:
     """A card's traffic leaves by that card and reaches the same card of the other host through its own rail's leaf."""
-    with opened("rails_frr", tmp_path) as lab:
+    with opened("rails_frr") as lab:
         for nic in (1, 2):
             ends = [str(addressing.host_address(lab.fabric, host, nic)) for host in ("host1", "host2")]
             path = lab.paths([FiveTuple(ends[0], ends[1], Transport.UDP, 50_000, 4791)], ["host1"])[0]
@@ -59,12 +68,12 @@ def test_rails_keep_to_themselves(tmp_path: Path) -> None:
             assert path.ports[1].startswith(f"pod1-leaf{nic}:")
 
 
-def test_a_card_in_two_planes_uses_both(tmp_path: Path) -> None:
+def test_a_card_in_two_planes_uses_both(opened: Open) -> None:
     """Flows of one card leave by both its ports, and none changes the plane above the host.
 
     32 flows all take one plane with probability 2 · 2⁻³² = 5e-10.
     """
-    with opened("dual_plane_frr", tmp_path) as lab:
+    with opened("dual_plane_frr") as lab:
         ends = [str(addressing.host_address(lab.fabric, host)) for host in ("host1", "host4")]
         flows = [FiveTuple(ends[0], ends[1], Transport.UDP, 50_000 + i, 4791) for i in range(32)]
         found = lab.paths(flows, ["host1"] * len(flows))
