@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labs import hosts_file
 from labs.errors import DeployFailed, PreflightFailed
 from labs.undo import TOKEN_VARIABLE
 
@@ -124,7 +125,9 @@ def call(
             line(said[-1])
         status = child.wait(CALL_WITHIN)
     finally:
-        child.kill()
+        if child.poll() is None:
+            with hosts_file.unedited():
+                child.kill()
         child.wait()
     if status != 0:
         raise DeployFailed(f"containerlab {arguments[0]}: {_reason(said, status)}")
@@ -134,14 +137,14 @@ def environment(token: str, folder: Path) -> dict[str, str]:
     """What a child of ours gets of the environment: the engine's address, and how to call home is left out."""
     kept = {key: os.environ[key] for key in ("DOCKER_HOST", "HOME", "LANG") if key in os.environ}
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    ours = {"PATH": path, TOKEN_VARIABLE: token, "CLAB_LABDIR_BASE": str(folder), "CLAB_VERSION_CHECK": "disable"}
-    return {**kept, **ours}
+    # It keeps a copy of every topology it has read in a temporary folder, for good.
+    folders = {"CLAB_LABDIR_BASE": str(folder), "TMPDIR": str(folder)}
+    return {**kept, **folders, "PATH": path, TOKEN_VARIABLE: token, "CLAB_VERSION_CHECK": "disable"}
 
 
 def _reason(said: Sequence[str], status: int) -> str:
-    """What containerlab called an error; its messages go over several lines."""
-    at = next((i for i, text in enumerate(said) if _LEVEL.match(text)), None)
-    if at is None:
-        return " ".join(said[-3:]) or f"exited {status}"
-    words = " ".join(_LEVEL.sub("", text).strip() for text in said[at:] if text.strip())
-    return words[:1200]
+    """What containerlab called an error: the summary that it ends with, over several lines, else what it logged."""
+    at = next((i for i, text in enumerate(said) if text.strip() == "ERROR"), None)
+    told = said[at + 1 :] if at is not None else [_LEVEL.sub("", text) for text in said if _LEVEL.match(text)]
+    words = " ".join(text.strip() for text in told or said[-3:] if text.strip())
+    return words[:1200] or f"exited {status}"

@@ -315,9 +315,10 @@ def _fetch_images(lab: RenderedLab, progress: Progress) -> None:
         try:
             engine.pull(image)
         except DeployFailed as failed:
+            other = f"--image {lab_kind(lab, node)}=NAME with one that is here (docker images)"
             raise DeployFailed(
                 f"image {image} of {node} is not here, and could not be fetched: {failed.message}",
-                remedy=f"docker pull {image}, or --image {lab_kind(lab, node)}=NAME with one that is here (docker images)",
+                remedy=f"docker pull {image}, or {other}",
             ) from None
 
 
