@@ -54,9 +54,9 @@ test-harness: setup ## golden files, and the harness on a backend that is only p
 
 test-fabric: test-netns test-containerlab ## real labs, real packets, on both backends; as root
 
-test-netns: setup ## the same on network namespaces alone
+test-netns: setup ## the same on network namespaces alone, and what needs but one backend
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/netns.xml
-	RAILBED_LAB_BACKEND=netns $(ON_LABS) tests/fabric --junitxml=build/junit/netns.xml
+	RAILBED_LAB_BACKEND=netns $(ON_LABS) tests/fabric tests/netns --junitxml=build/junit/netns.xml
 
 test-containerlab: setup setup-containerlab ## the same in containers alone, and what only these can have
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/containerlab.xml

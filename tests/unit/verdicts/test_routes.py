@@ -8,7 +8,7 @@ import pytest
 from labs.errors import RunInvalid
 from labs.telemetry.samples import BgpSession, PingSample, Prefix, RouteTable
 from labs.verdicts import Verdict
-from labs.verdicts.routes import converged, routes_match, sessions_established
+from labs.verdicts.routes import converged, routes_match, sessions_established, tables_still
 
 HOST = ip_network("10.1.0.1/32")
 OTHER = ip_network("10.1.0.2/32")
@@ -128,3 +128,17 @@ def test_a_doubtful_part_makes_it_invalid_unless_another_is_false() -> None:
 
 def test_a_lab_without_hosts_says_that_nothing_was_pinged() -> None:
     assert "no pings" in judged(pings=()).evidence.summary
+
+
+def test_tables_that_stand_still() -> None:
+    tables: dict[str, dict[Prefix, frozenset[str]]] = {"r1": {HOST: frozenset({"eth1"})}}
+    still = tables_still(tables, tables, "r1 runs OSPF")
+    assert still.held
+    assert "the oracle was not asked: r1 runs OSPF" in still.evidence.summary
+    others: tuple[dict[str, dict[Prefix, frozenset[str]]], ...] = ({"r1": {}}, {}, {"r1": {HOST: frozenset({"eth2"})}})
+    for other in others:
+        assert not tables_still(other, tables, "").held
+    assert not tables_still(tables, {"r1": {}}, "").held
+    judged = converged([], expected_sessions=0, routes=still, pings=[], took_s=1, within_s=2)
+    assert judged.held
+    assert judged.valid
