@@ -102,7 +102,8 @@ def _measured(lab: Lab, host: HostSample, progress: Progress) -> Measured:
         missed = () if because else (f"converge_s: {verdict.evidence.summary}",)
         return Measured({"deploy_s": deploy}, missed, because, seen)
     values = {"deploy_s": deploy, "converge_s": converge}
-    because = because or starved(host, min(deploy, converge))
+    # Of both together: what of coming up is deploying and what converging is the backend's choice.
+    because = because or starved(host, deploy + converge)
     link = first_uplink(lab.fabric)
     if because or link is None:
         return Measured(values, (), because, seen)
