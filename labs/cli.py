@@ -209,7 +209,7 @@ def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> 
         gentle = any(entry.change.undo == "adopted" for entry in index.journal(target).open_entries())
         undone = close_lab(target) if known else 0
         if gentle:
-            say(f"{target}: let go, {undone - 1} changes undone; containerlab still runs it")
+            say(f"{target}: let go as it was found, {undone - 1} changes of ours undone")
             continue
         say(f"{target}: down, {undone} changes undone" if known else f"{target}: not up, nothing to do")
     if not targets:

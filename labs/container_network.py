@@ -6,17 +6,20 @@ import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Network
 from itertools import islice
 
 from labs import engine
-from labs.errors import DeployFailed, PreflightFailed
+from labs.errors import DeployFailed, NotReady, PreflightFailed
+from labs.waiting import wait_until
 
 # Networks of ours come out of the upper half of the block that engines take their own from (172.16.0.0/12, and
 # there from the bottom up), so that the two meet late. No fabric of ours has addresses in it.
 POOL = IPv4Network("172.24.0.0/13")
 LABEL = "railbed-lab"
 BRIDGE_NAME = "com.docker.network.bridge.name"
+FREED_WITHIN = 10.0
 
 
 def create(lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network | None = None) -> IPv4Network:
@@ -61,17 +64,42 @@ def name_of(lab: str) -> str:
 
 
 def remove(name: str, labels: Mapping[str, str], at: str) -> None:
-    """Remove a network of that name that carries our labels; any other of that name stays."""
-    import docker as sdk
+    """Remove a network of that name that carries our labels; any other of that name stays.
 
+    The engine frees an address a moment after its container is gone. Raises NotReady that names whoever else uses the
+    network: somebody may have connected a container of their own.
+    """
     with engine.asking(at):
         found = engine.client(at).api.networks(filters={"label": [f"{k}={v}" for k, v in labels.items()]})
-        for one in found:
-            if one["Name"] == name:
-                try:
-                    engine.client(at).api.remove_network(one["Id"])
-                except sdk.errors.NotFound:
-                    continue
+        for identifier in (one["Id"] for one in found if one["Name"] == name):
+            gone = wait_until(
+                f"docker network {name} gone", partial(_users, identifier, at), lambda u: u is None, within=FREED_WITHIN
+            )
+            if gone.last is not None:
+                raise NotReady(
+                    f"docker network {name} is in use by {', '.join(gone.last) or 'nobody the engine can name'}",
+                    remedy="".join(f"docker network disconnect -f {name} {user}, " for user in gone.last)
+                    + "then: railbed reap",
+                )
+
+
+def _users(identifier: str, at: str) -> tuple[str, ...] | None:
+    """Remove a network: None when it is gone, else the containers that keep it."""
+    import docker as sdk
+
+    api = engine.client(at).api
+    try:
+        api.remove_network(identifier)
+    except sdk.errors.NotFound:
+        return None
+    except sdk.errors.APIError as error:
+        if "active endpoints" not in str(error):
+            raise
+        try:
+            return tuple(sorted(one["Name"] for one in (api.inspect_network(identifier)["Containers"] or {}).values()))
+        except sdk.errors.NotFound:
+            return None
+    return None
 
 
 def remove_foreign(name: str, at: str) -> None:

@@ -104,6 +104,12 @@ def wait_converged(
     """
     if fabric.given is not None and fabric.given.unpredictable:
         return _wait_at_rest(fabric, nodes, spec, because=fabric.given.unpredictable, within=within, progress=progress)
+    return _wait_as_predicted(fabric, nodes, spec, within=within, progress=progress)
+
+
+def _wait_as_predicted(
+    fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float, progress: Progress
+) -> Verdict:
     watch = _Progressing(_expected(fabric, spec), nodes)
     switches = [nodes[node.name] for node in fabric.switches]
     hosts = [nodes[node.name] for node in fabric.hosts]

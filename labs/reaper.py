@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labs import index, run_dir
-from labs.errors import LabNotFound, LeftoverLab
+from labs.errors import LabError, LabNotFound, LeftoverLab, NotReady
 from labs.index import Stage
 from labs.journal import Entry
 from labs.undo import is_process, undo, undo_all
+
+AGAIN = ", then: railbed reap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,15 @@ class Leftover:
 def destroy(name: str) -> int:
     """Undo everything a lab has changed; the caller holds its lock. Idempotent; returns the number of changes.
 
-    An interrupt waits until it is done. The run directory then belongs to its user.
+    An interrupt waits until it is done. The run directory then belongs to its user, once nothing writes to it any more.
     """
     with _uninterrupted():
+        record = None
         with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
             record = index.move_to(name, Stage.STOPPING)
-            run_dir.hand_over(Path(record.run_dir))
         undone = undo_all(name, index.journal(name))
+        if record:
+            run_dir.hand_over(Path(record.run_dir))
         index.forget(name)
         return undone
 
@@ -89,14 +93,25 @@ def stale_faults(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def reap() -> tuple[Leftover, ...]:
-    """Take down every leftover, and end every fault that outlived its process; returns what there was."""
-    found = leftovers()
+    """Take down every leftover, and end every fault that outlived its process; returns what there was.
+
+    One that cannot be undone now (its engine does not answer) keeps nobody from the others: raises NotReady for it
+    once they are done.
+    """
+    found, stuck = leftovers(), dict[str, LabError]()
     for leftover in found:
         with index.locked(leftover.name, wait=True):
-            if abandoned(leftover.name):  # asked again: somebody may have brought it up in between
-                destroy(leftover.name)
-            else:
-                journal = index.journal(leftover.name)
-                undo(leftover.name, journal, stale_faults(journal.open_entries()))
+            try:
+                if abandoned(leftover.name):  # asked again: somebody may have brought it up in between
+                    destroy(leftover.name)
+                else:
+                    journal = index.journal(leftover.name)
+                    undo(leftover.name, journal, stale_faults(journal.open_entries()))
+            except LabError as error:
+                stuck[leftover.name] = error
     index.sweep()
+    if stuck:
+        why = "; ".join(f"lab {name!r} could not be undone: {error.message}" for name, error in stuck.items())
+        remedies = [error.remedy if "reap" in error.remedy else f"{error.remedy}{AGAIN}" for error in stuck.values()]
+        raise NotReady(why, remedy="; ".join(dict.fromkeys(remedies)).removeprefix(", then: "))
     return found

@@ -70,7 +70,7 @@ def read_run(path: Path) -> RecordedRun:
     file = path / LAB_FILE
     try:
         data = json.loads(file.read_text())
-        if data.get("foreign"):
+        if "foreign" in data:
             found = f"{path}: found a run of {data['lab']}, a lab that somebody else designed"
             raise SpecError(found, allowed="runs of labs that railbed rendered")
         return RecordedRun(

@@ -41,7 +41,9 @@ def render(spec: LabSpec, fabric: Fabric, name: str | None = None) -> RenderedLa
 
 
 def clab_text(lab: RenderedLab) -> str:
-    """The containerlab topology as YAML."""
+    """The containerlab topology as YAML; of somebody else's lab their file as it is."""
+    if lab.foreign is not None:
+        return str(lab.clab["text"])
     return yaml.safe_dump(dict(lab.clab), sort_keys=False, width=120)
 
 

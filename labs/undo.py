@@ -22,7 +22,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -75,11 +75,15 @@ def _runs(entries: Iterable[Entry]) -> Iterator[tuple[str, tuple[Entry, ...]]]:
 
 
 def end_processes(lab: str, entries: tuple[Entry, ...]) -> None:
-    """End what was started: recorded pids whose start time and boot match, and all that carry the start token."""
+    """End what was started: recorded pids whose start time and boot match, and all that carry the start token.
+
+    Among them may be a containerlab that has outlived us: it is not ended while it rewrites /etc/hosts.
+    """
     del lab
     facts = [fact for entry in entries for fact in entry.facts]
     marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode() for entry in entries}
-    kill_until_gone(lambda: _recorded(facts) | _carriers(marks))
+    with hosts_file.unedited():
+        kill_until_gone(lambda: _recorded(facts) | _carriers(marks))
 
 
 def _recorded(facts: Iterable[Mapping[str, object]]) -> set[int]:
@@ -127,31 +131,35 @@ def _members(inodes: set[tuple[int, int]]) -> set[int]:
 def remove_containers(lab: str, entries: tuple[Entry, ...]) -> None:
     """Remove the containers that carry the labels of `entries`, and end what else is in their network namespaces.
 
-    A deployment that was killed may have left the engine a last request: it is looked for again until two looks,
-    LAST_REQUEST_S apart, have found nothing.
+    A deployment that was killed may have left the engine last requests, for containers or for the network: it is
+    looked again until none has come for LAST_REQUEST_S.
     """
     del lab
     for entry in entries:
         at, labels = str(entry.change.args["engine"]), _labels(entry)
+        look = partial(engine.containers, labels, at)
         interrupted = not any(fact.get("deployed") for fact in entry.facts)
-        inodes = set()
-        while found := engine.containers(labels, at):
-            inodes |= set(_networks(found, at))
-            engine.remove_containers(found, at)
-        if interrupted:
-            look = partial(engine.containers, labels, at)
-            engine.remove_containers(wait_until("a last container", look, bool, within=LAST_REQUEST_S).last, at)
-        kill_until_gone(partial(_members, inodes))
+        within = LAST_REQUEST_S if interrupted else 0.0
+        while found := wait_until("a last container", look, bool, within=within).last:
+            with ExitStack() as stack:
+                inodes = set(_networks(found, at, stack))
+                engine.remove_containers(found, at)
+                kill_until_gone(partial(_members, inodes))
 
 
-def _networks(found: Iterable[engine.Container], at: str) -> Iterator[tuple[int, int]]:
-    """The network namespaces that running containers have to themselves."""
+def _networks(found: Iterable[engine.Container], at: str, stack: ExitStack) -> Iterator[tuple[int, int]]:
+    """The network namespaces that running containers have to themselves.
+
+    They are kept open until `stack` closes: the kernel gives the number of one that is gone to the next that is made,
+    which may be another lab's.
+    """
     for one in found:
         inspected = engine.inspect(one.id, at) if one.state in {"running", "paused"} else None
         if inspected is not None and inspected.pid:
             with suppress(OSError):
-                stat = Path(f"/proc/{inspected.pid}/ns/net").stat()
-                yield stat.st_dev, stat.st_ino
+                fd = os.open(f"/proc/{inspected.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                yield os.fstat(fd).st_dev, os.fstat(fd).st_ino
 
 
 def remove_container_network(lab: str, entries: tuple[Entry, ...]) -> None:

@@ -10,6 +10,8 @@ from typing import Any, cast
 from labs import index, reaper
 from labs.backends.base import Backend
 from labs.errors import LeftoverLab, RunInvalid, SpecError
+from labs.foreign.topology import is_foreign
+from labs.foreign_lab import from_file
 from labs.index import Stage
 from labs.kinds import KINDS, driver
 from labs.lab import Lab, Opened, adopt_lab
@@ -203,10 +205,13 @@ def show_validation(files: Sequence[str], form: str) -> int:
     results = []
     for file in files:
         try:
-            spec, fabric = load_lab(file, seed=0, kinds=KINDS)
-            found = (
-                f"{spec.name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
-            )
+            if is_foreign(file):
+                rendered = from_file(file, name=None, seed=0, images={})
+                name, fabric = rendered.name, rendered.fabric
+            else:
+                spec, fabric = load_lab(file, seed=0, kinds=KINDS)
+                name = spec.name
+            found = f"{name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
             results.append({"file": file, "ok": True, "found": found})
         except SpecError as error:
             results.append({"file": file, "ok": False, "found": str(error)})
@@ -220,6 +225,8 @@ def show_validation(files: Sequence[str], form: str) -> int:
 
 def write_rendering(lab: RenderedLab, out: Path, *, dry_run: bool) -> None:
     """Write every rendered file below `out`. Raises SpecError when that folder holds something else."""
+    if lab.foreign is not None:
+        raise SpecError(f"{lab.foreign.topology} is a containerlab file", allowed="a lab or fabric: there we render")
     if out.exists() and any(out.iterdir()):
         raise SpecError(f"--out {out} is not empty", allowed="a folder that is empty or does not exist")
     files = {f"{lab.name}.clab.yml": clab_text(lab), **{str(path): text for path, text in lab.files.items()}}

@@ -19,9 +19,10 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 
-from topologies.addressing import Prefix, attached, host_nic, host_prefix, loopback_prefix
+from topologies.addressing import FAMILIES, Prefix, attached, host_nic, host_prefix, loopback_prefix
 from topologies.errors import SpecError, Unpredictable
 from topologies.fabric import Fabric, Node, Port
+from topologies.given import GivenRouter
 
 # The egress ports of a packet, from its host's to the last leaf's.
 Path = tuple[Port, ...]
@@ -57,22 +58,27 @@ def _predicted(fabric: Fabric, family: int | None) -> _Predicted:
         raise Unpredictable(given.unpredictable)
     tables: dict[str, dict[Prefix, frozenset[str]]] = {switch.name: {} for switch in fabric.switches}
     doubts: dict[Prefix, str] = {}
+    graphs = {version: _graph(fabric, version) for version in FAMILIES}
+    asns = {switch.name: switch.asn for switch in fabric.switches}
     for (version, announcers), shared in _announced(fabric, family).items():
-        learned = _learned(fabric, _graph(fabric, version), announcers, version)
-        for prefix in shared:
-            doubt = (given.doubt(prefix) if given else None) or learned.doubt
-            if doubt:
-                doubts[prefix] = doubt
-                continue
-            for switch, ports in learned.ports.items():
-                if given is None or prefix not in given.router(switch).elsewhere:
-                    tables[switch][prefix] = ports
+        learned = _learned(fabric, graphs[version or 4], asns, announcers, version)
+        known = {prefix: (given.doubt(prefix) or learned.doubt) if given else None for prefix in shared}
+        doubts |= {prefix: doubt for prefix, doubt in known.items() if doubt}
+        sure = [prefix for prefix, doubt in known.items() if not doubt]
+        for switch, ports in learned.ports.items():
+            elsewhere = given.router(switch).elsewhere if given else ()
+            tables[switch].update(
+                dict.fromkeys([one for one in sure if one not in elsewhere] if given else sure, ports)
+            )
     frozen = MappingProxyType({switch: MappingProxyType(table) for switch, table in tables.items()})
     return _Predicted(frozen, MappingProxyType(doubts))
 
 
 def _announced(fabric: Fabric, family: int | None) -> Mapping[tuple[int, tuple[str, ...]], list[Prefix]]:
-    """The prefixes that the same switches announce, by their family and those switches."""
+    """The prefixes that the same switches announce, by those switches and their family.
+
+    In a fabric of ours both families go the same ways: their family is 0, and they are predicted at once.
+    """
     origins: dict[Prefix, list[str]] = defaultdict(list)
     for switch, prefixes in attached(fabric).items():
         for prefix in prefixes:
@@ -80,7 +86,7 @@ def _announced(fabric: Fabric, family: int | None) -> Mapping[tuple[int, tuple[s
                 origins[prefix].append(switch)
     groups: dict[tuple[int, tuple[str, ...]], list[Prefix]] = defaultdict(list)
     for prefix, switches in origins.items():
-        groups[prefix.version, tuple(switches)].append(prefix)
+        groups[prefix.version if fabric.given else 0, tuple(switches)].append(prefix)
     return groups
 
 
@@ -128,7 +134,10 @@ def equal_cost_paths(
 
 @dataclass(frozen=True)
 class _Ways:
-    """How a fabric forwards: `own` prefixes of each switch, those it learned, the node behind each port, and what is not known."""
+    """How a fabric forwards: `own` prefixes of each switch, those it learned, the node behind each port.
+
+    `doubts` are the prefixes that nobody can tell of, with the reason.
+    """
 
     own: Mapping[str, Mapping[Prefix, tuple[Port, ...]]]
     learned: RouteTables
@@ -188,7 +197,6 @@ def _prefix(fabric: Fabric, dst: Prefix | str | Node, nic: int, family: int) -> 
         return None
 
 
-@lru_cache(maxsize=64)
 def _graph(fabric: Fabric, family: int) -> _Graph:
     """For each switch, those it has a session of that family with, each with that neighbour's port on the link."""
     found: dict[str, list[tuple[str, str]]] = {switch.name: [] for switch in fabric.switches}
@@ -215,36 +223,38 @@ class _Learned:
     doubt: str | None = None
 
 
-def _learned(fabric: Fabric, graph: _Graph, origins: Iterable[str], family: int) -> _Learned:
+def _learned(
+    fabric: Fabric, graph: _Graph, asns: Mapping[str, int | None], origins: Iterable[str], family: int
+) -> _Learned:
     """What becomes of what `origins` announce.
 
     One level at a time: a switch adopts, at its first opportunity, every neighbour of the level before whose
     best path does not hold its own AS number. Refused there, it may still adopt a longer path later. `paths` holds
     what a switch may tell its neighbours: in a fabric of ours one path, elsewhere each that it may have kept.
     """
-    paths: dict[str, frozenset[_AsPath]] = {name: frozenset({(fabric.node(name).asn,)}) for name in origins}
+    paths: dict[str, frozenset[_AsPath]] = {name: frozenset({(asns[name],)}) for name in origins}
     learned: dict[str, frozenset[str]] = {}
     level = list(paths)
     while level:
         offers: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name in level:
+            seen: set[int | None] = set().union(*paths[name])
             for neighbor, port in graph[name]:
                 if neighbor in paths:
                     continue
-                refused = {fabric.node(neighbor).asn in path for path in paths[name]}
-                if len(refused) > 1:
-                    return _Learned({}, f"which of several paths {name} tells {neighbor} hangs on which came first")
-                if refused == {False}:
+                if asns[neighbor] not in seen:
                     offers[neighbor].append((name, port))
-        adopted: dict[str, frozenset[_AsPath]] = {}
+                elif not all(asns[neighbor] in path for path in paths[name]):
+                    return _Learned({}, f"which of several paths {name} tells {neighbor} hangs on which came first")
         for name, taken in offers.items():
-            told = frozenset(path for offer, _ in taken for path in paths[offer])
-            if doubt := _chance(fabric, name, told, len(taken), family):
-                return _Learned({}, doubt)
-            kept = told if fabric.given is not None else paths[_best(fabric, taken)]
-            adopted[name] = frozenset((*path, fabric.node(name).asn) for path in kept)
+            if fabric.given is None:
+                kept = paths[_best(fabric, taken)]
+            else:
+                kept = frozenset(path for offer, _ in taken for path in paths[offer])
+                if doubt := _chance(fabric.given.router(name), kept, len(taken), family):
+                    return _Learned({}, doubt)
+            paths[name] = frozenset((*path, asns[name]) for path in kept)
             learned[name] = frozenset(port for _, port in taken)
-        paths |= adopted
         level = list(offers)
     return _Learned(learned)
 
@@ -254,14 +264,11 @@ def _best(fabric: Fabric, taken: Iterable[tuple[str, str]]) -> str:
     return min((fabric.node(offer).tier.level, fabric.node(offer).number, offer) for offer, _ in taken)[-1]
 
 
-def _chance(fabric: Fabric, switch: str, told: frozenset[_AsPath], count: int, family: int) -> str | None:
+def _chance(router: GivenRouter, told: frozenset[_AsPath], count: int, family: int) -> str | None:
     """Why it hangs on chance which of `count` equally long paths a switch forwards by; None when it does not."""
-    if fabric.given is None:
-        return None
-    router = fabric.given.router(switch)
     most = router.most_paths[family == 6]
     if count > most:
-        return f"{switch} is offered {count} equal paths and takes {most} (maximum-paths)"
+        return f"{router.node} is offered {count} equal paths and takes {most} (maximum-paths)"
     if len(told) > 1 and not router.relaxed:
-        return f"{switch} is offered {len(told)} different AS paths of one length and has no multipath-relax"
+        return f"{router.node} is offered {len(told)} different AS paths of one length and has no multipath-relax"
     return None

@@ -51,9 +51,11 @@ def _kept(lab: Lab, port: Port, by: Mapping[str, object]) -> Change:
     """
     netdev, node = _netdev(lab, port), lab.node(port.node)
     lines = []
-    for link in json.loads(node.kernel("ip", "-j", "-6", "addr", "show", "dev", netdev, "scope", "global").stdout):
+    for link in json.loads(node.kernel("ip", "-j", "-6", "addr", "show", "dev", netdev).stdout):
         lines += [
-            f"-6 addr replace {one['local']}/{one['prefixlen']} dev {netdev} nodad" for one in link.get("addr_info", ())
+            f"-6 addr replace {one['local']}/{one['prefixlen']} dev {netdev} nodad"
+            for one in link.get("addr_info", ())
+            if one.get("scope") == "global"
         ]
     for family in ("-4", "-6"):
         for protocol in ("boot", "static"):

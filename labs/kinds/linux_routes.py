@@ -30,9 +30,7 @@ def learned_routes(node: LiveNode) -> RouteTable:
     )
 
 
-def _routes(
-    node: LiveNode, chosen: tuple[str, ...], wanted: Callable[[Mapping[str, object]], bool]
-) -> RouteTable:
+def _routes(node: LiveNode, chosen: tuple[str, ...], wanted: Callable[[Mapping[str, object]], bool]) -> RouteTable:
     routes: dict[Prefix, frozenset[str]] = {}
     for family in ("-4", "-6"):
         said = node.kernel("ip", family, "-j", "route", "show", *chosen).stdout
@@ -47,7 +45,11 @@ def _routes(
 def _members(route: Mapping[str, object]) -> frozenset[str]:
     hops = route.get("nexthops")
     listed: Iterable[Mapping[str, object]] = hops if isinstance(hops, list) else (route,)
-    return frozenset(str(hop["dev"]) for hop in listed if "dev" in hop and "linkdown" not in _flags(hop) and "dead" not in _flags(hop))
+    return frozenset(
+        str(hop["dev"])
+        for hop in listed
+        if "dev" in hop and "linkdown" not in _flags(hop) and "dead" not in _flags(hop)
+    )
 
 
 def _flags(hop: Mapping[str, object]) -> list[str]:

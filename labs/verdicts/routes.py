@@ -61,6 +61,8 @@ def tables_still(
     Args:
         before, after: node to prefix to egress ports.
         because: why the oracle was not asked.
+
+    Invalid when no node gave a table.
     """
     changed = [
         f"{node}: {line}"
@@ -69,7 +71,7 @@ def tables_still(
     ]
     routes = sum(len(table) for table in after.values())
     said = f"{len(changed)} routes changed" if changed else f"{routes} routes stand still"
-    return Verdict(
+    verdict = Verdict(
         f"the tables of {len(after)} nodes stand still",
         not changed and before.keys() == after.keys(),
         Evidence(
@@ -78,6 +80,7 @@ def tables_still(
             _first(changed),
         ),
     )
+    return verdict if after else verdict.invalid("no node gave a table")
 
 
 def sessions_established(sessions: Iterable[BgpSession], expected_sessions: int) -> Verdict:

@@ -17,7 +17,6 @@ from labs.pytest_plugin import unique_name
 from topologies import addressing
 from traffic.flows import FiveTuple, Transport
 
-
 Open = Callable[[str], AbstractContextManager[Lab]]
 
 

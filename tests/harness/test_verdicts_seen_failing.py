@@ -22,10 +22,11 @@ from labs.verdicts import Evidence, Verdict
 from labs.verdicts.ecmp import ecmp_spread, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.health import vouch
-from labs.verdicts.routes import converged, routes_match, sessions_established
+from labs.verdicts.routes import converged, routes_match, sessions_established, tables_still
 from traffic.flows import FiveTuple, Flow, FlowResult, Interval, StreamResult, TrafficPlan, TrafficReport, Transport
 
 HOST: Prefix = ip_network("10.1.0.1/32")
+STILL: dict[str, dict[Prefix, frozenset[str]]] = {"leaf1": {HOST: frozenset({"eth1"})}}
 TUPLE = FiveTuple("10.1.0.1", "10.1.0.2", Transport.TCP, 40000, 5201)
 
 
@@ -109,6 +110,12 @@ CASES = [
         held=lambda: sessions_established([session("Established")], 1),
         false=lambda: sessions_established([session("Active")], 1),
         invalid=lambda: sessions_established([], 0),
+    ),
+    Case(
+        tables_still,
+        held=lambda: tables_still(STILL, STILL, "OSPF"),
+        false=lambda: tables_still({"leaf1": {}}, STILL, "OSPF"),
+        invalid=lambda: tables_still({}, {}, "OSPF"),
     ),
     Case(
         converged,

@@ -19,9 +19,7 @@ class FrrDriver:
     def readiness(self, node: LiveNode) -> Readiness:
         """Whether each daemon answers on its own socket."""
         due = ("zebra", "bgpd") if _speaks_bgp(node) else ("zebra",)
-        missing = tuple(
-            daemon for daemon in due if not vty.ask(node, daemon, "show version").startswith("FRRouting")
-        )
+        missing = tuple(daemon for daemon in due if not vty.ask(node, daemon, "show version").startswith("FRRouting"))
         return Readiness(ready=not missing, missing=missing)
 
     def routes(self, node: LiveNode) -> RouteTable:

@@ -108,3 +108,16 @@ def test_destroy_that_fails_keeps_the_lab_for_the_next(monkeypatch: pytest.Monke
     with pytest.raises(NotReady):
         reaper.destroy("x")
     assert reaper.orphaned("x") == "railbed was killed while it was stopping"
+
+
+def test_one_that_cannot_be_undone_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        index.write(record(name, Stage.STARTING))
+    away = {"engine": f"unix://{tmp_path}/docker.sock", "labels": {"railbed-lab": "b"}}
+    index.journal("b").will(Change("process", {"token": "nobody:1"}), Change("containers", away))
+    with pytest.raises(NotReady) as raised:
+        reaper.reap()
+    assert raised.value.message.startswith("lab 'b' could not be undone: no Docker engine answers")
+    assert raised.value.remedy.endswith("then: railbed reap")
+    assert index.names() == ("b",)
+    assert [entry.change.undo for entry in index.journal("b").open_entries()] == ["containers"]

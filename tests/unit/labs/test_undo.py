@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from labs import undo
+from labs.engine import Container, Inspected
 from labs.errors import NotReady
 from labs.journal import Change, Entry, Journal
 
@@ -118,3 +119,51 @@ def test_undo_that_fails_is_not_marked_done(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(NotReady):
         undo.undo_all("lab", journal)
     assert [entry.n for entry in Journal(journal.path).open_entries()] == [1]
+
+
+def test_a_setting_is_written_back_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rp_filter"
+    file.write_text("0\n")
+    monkeypatch.setattr("labs.sysctl.path_of", lambda _: file)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.will(Change("setting", {"key": "net.x", "was": "2"}), Change("adopted", {"lab": "x"}))
+    assert undo.undo_all("x", journal) == 2
+    assert file.read_text() == "2"
+    assert undo.undo_all("x", journal) == 0
+
+
+@pytest.mark.parametrize(("facts", "looks"), [((), ["", "a", "", "b", ""]), (({"deployed": True},), ["ab", ""])])
+def test_last_requests_of_a_deployment(
+    facts: tuple[Mapping[str, object], ...], looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was killed may have left several: each is waited for anew. One that came to its end has left none."""
+    seen, removed = iter(looks), list[str]()
+
+    def containers(_labels: Mapping[str, str], _at: str) -> tuple[Container, ...]:
+        return tuple(Container(name, name, "image", "created", {}) for name in next(seen, ""))
+
+    monkeypatch.setattr(undo, "LAST_REQUEST_S", 0.1)
+    monkeypatch.setattr(undo.engine, "containers", containers)
+    monkeypatch.setattr(undo.engine, "remove_containers", lambda which, _at: removed.extend(one.id for one in which))
+    undo.remove_containers("x", (Entry(1, Change("containers", {"engine": "unix:///x", "labels": {}}), facts),))
+    assert removed == ["a", "b"]
+    assert next(seen, None) is None
+
+
+def test_a_namespace_keeps_its_number_while_its_members_are_looked_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives the number of one that is gone to the next that is made, which may be somebody else's."""
+    child = start()
+    monkeypatch.setattr(undo.engine, "inspect", lambda *_: Inspected(child.pid, "running", 0))
+    running = [Container("a", "a", "image", "running", {})]
+    with ExitStack() as stack:
+        found = list(undo._networks(running, "unix:///x", stack))
+        number = Path(f"/proc/{child.pid}/ns/net").stat().st_ino
+        assert [inode for _, inode in found] == [number]
+        kept = [os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd") if is_open(fd)]
+        assert number in kept
+
+
+def is_open(fd: str) -> bool:
+    return Path(f"/proc/self/fd/{fd}").exists()

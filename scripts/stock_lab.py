@@ -1,0 +1,206 @@
+"""The lab that railbed is measured against: a containerlab file as people write one by hand, up and down again.
+
+The file is in containerlab's documented style (its lab-examples/frr01): nodes of kind linux, `daemons` and frr.conf
+bound into /etc/frr, FRR started as its image does it, under watchfrr, hosts that get addresses and routes by `exec`,
+links in brief. Everything else stands at containerlab's defaults, but for what would not run here or not compare:
+
+- the text of each frr.conf, the addresses of hosts and every node's sysctls are those that railbed renders;
+- FRR waits for the node's cables, by the count that containerlab puts into CLAB_INTFS, as images do that cannot do
+  without. Started among interfaces that are being renamed, zebra 10.3 now and then aborts (FRRouting/frr issue
+  21950; at 8x16 one switch in ten), and watchfrr brings it back a minute later;
+- `privileged: false` with capabilities, as railbed has it: not every engine starts privileged containers;
+- a management network of its own, which can be told from other people's. It costs less than containerlab's usual
+  one, having no IPv6.
+
+What is made is journaled as an owned lab of railbed's would be: `railbed down`, or `railbed reap` once the bench is
+gone, takes it away, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from labs import containerlab, engine, index
+from labs.backends import workstation
+from labs.backends.containerlab import ContainerlabBackend, ContainerlabDeployment
+from labs.backends.foreign import SETTINGS
+from labs.backends.workstation import container_of
+from labs.containerlab import Program
+from labs.errors import NotReady
+from labs.journal import Change, Entry
+from labs.kinds import driver
+from labs.kinds.linux import SWITCH_CAPABILITIES
+from labs.lab import CONVERGE_WITHIN, Lab, Request, enter, render_request
+from labs.spec import RenderedLab
+from labs.undo import identity
+from labs.verdicts import Verdict
+from topologies.fabric import Node
+from topologies.routing import route_tables
+
+# As Debian's, with BGP switched on. zebra, staticd and mgmtd start by themselves.
+DAEMONS = """\
+bgpd=yes
+bfdd={bfd}
+
+vtysh_enable=yes
+zebra_options="  -A 127.0.0.1 -s 90000000"
+mgmtd_options="  -A 127.0.0.1"
+bgpd_options="   -A 127.0.0.1"
+staticd_options="-A 127.0.0.1"
+bfdd_options="   -A 127.0.0.1"
+"""
+ETC_FRR = PurePosixPath("/etc/frr")
+# The image's own command, after a wait.
+START = (
+    "sh -c 'until [ $(ls /sys/class/net | grep -c eth[1-9]) -ge $CLAB_INTFS ]; do sleep 0.1; done; "
+    "/usr/lib/frr/frrinit.sh start; exec sleep infinity'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """How long it took from the start of ``containerlab deploy`` until it had ended, and until all had converged."""
+
+    deploy_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class StockLab:
+    """A lab that is written down and may be deployed."""
+
+    rendered: RenderedLab
+    topology: Path
+    program: Program
+    token: str
+    processes: Entry
+    containers: Entry
+
+    def up(self) -> Up:
+        """Deploy it, and wait for what `railbed up` waits for. Raises LabError, RunInvalid."""
+        began = time.monotonic()
+        self._call("deploy")
+        deployed = time.monotonic()
+        verdict = self._converged()
+        ended = time.monotonic()
+        if not verdict:
+            raise NotReady(f"stock {self.rendered.fabric.name} has not converged: {verdict.evidence.summary}")
+        index.journal(self.rendered.name).learned(self.containers, {"deployed": True})
+        return Up(deployed - began, ended - began)
+
+    def down(self) -> float:
+        """Destroy it; the seconds that took."""
+        began = time.monotonic()
+        self._call("destroy", "--cleanup")
+        return time.monotonic() - began
+
+    def _call(self, verb: str, *more: str) -> None:
+        """One call in the workstation's own network namespace, with the usual number of workers."""
+        journal = index.journal(self.rendered.name)
+        containerlab.call(
+            self.program,
+            (verb, "--topo", str(self.topology), *more),
+            token=self.token,
+            folder=self.topology.parent,
+            started=lambda pid: journal.learned(self.processes, identity(pid)),
+            apart=False,
+        )
+
+    def _converged(self) -> Verdict:
+        """As for a lab of ours, but a daemon may be late to answer: `containerlab deploy` does not wait for them."""
+        name, folder = self.rendered.name, self.topology.parent
+        names = container_names(self.rendered)
+        labels = {"containerlab": name}
+        deployment = ContainerlabDeployment(self.rendered, folder, index.journal(name), self.processes, names, labels)
+        lab = Lab(self.rendered, "containerlab", deployment, folder)
+        deadline = time.monotonic() + CONVERGE_WITHIN
+        while True:
+            try:
+                return lab.wait_converged(deadline - time.monotonic())
+            except NotReady:
+                if time.monotonic() > deadline:
+                    raise
+
+
+@contextmanager
+def written(ref: str, name: str, folder: Path, seed: int) -> Iterator[StockLab]:
+    """A stock lab in files, for the length of a block that holds its lock. Raises LabError.
+
+    All that the predicate needs is read, imported and computed here, before any clock runs.
+    """
+    lab = render_request(Request(ref, name=name, seed=seed))
+    ContainerlabBackend().preflight(lab)
+    route_tables(lab.fabric, None if lab.spec.ipv6 else 4)  # it remembers
+    for kind in {lab.spec.kind_of(node) for node in lab.fabric.nodes}:
+        driver(kind)
+    with index.locked(name):
+        enter(lab, "containerlab", folder, owned=True)
+        token = f"{name}:{secrets.token_hex(8)}"
+        at = engine.address()
+        processes, *_, containers = index.journal(name).will(
+            Change("process", {"token": token}),
+            *(Change("setting", {"key": key, "was": workstation.setting(key)}) for key in SETTINGS),
+            Change("foreign-network", {"engine": at, "name": name}),
+            Change("containerlab", {"lab": name, "containers": list(container_names(lab).values())}),
+            Change("containers", {"engine": at, "labels": {"containerlab": name}}),
+        )
+        yield StockLab(lab, write(lab, folder), containerlab.find(), token, processes, containers)
+
+
+def write(lab: RenderedLab, folder: Path) -> Path:
+    """Write the topology and the files that it binds; returns the topology's path."""
+    for node in lab.fabric.switches:
+        for file, text in etc_frr(lab, node).items():
+            path = folder / node.name / file
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    topology = folder / f"{lab.name}.clab.yml"
+    topology.write_text(yaml.safe_dump(topology_of(lab), sort_keys=False, width=120))
+    return topology
+
+
+def topology_of(lab: RenderedLab) -> Mapping[str, object]:
+    """The topology file's content."""
+    return {
+        "name": lab.name,
+        "mgmt": {"network": lab.name, "ipv4-subnet": "auto"},
+        "topology": {
+            "defaults": {"kind": "linux", "privileged": False, "cap-add": list(SWITCH_CAPABILITIES)},
+            "nodes": {node.name: _node(lab, node) for node in lab.fabric.nodes},
+            "links": [{"endpoints": [f"{port.node}:{port.name}" for port in link.ends]} for link in lab.fabric.links],
+        },
+    }
+
+
+def _node(lab: RenderedLab, node: Node) -> Mapping[str, object]:
+    entry = container_of(lab, node.name)
+    made = {"image": entry["image"], "sysctls": entry["sysctls"]}
+    if node.is_switch:
+        return {**made, "cmd": START, "binds": [f"{node.name}/{file}:{ETC_FRR / file}" for file in etc_frr(lab, node)]}
+    return {**made, "exec": list(_exec(lab, node))}
+
+
+def _exec(lab: RenderedLab, node: Node) -> Iterator[str]:
+    """A host's addresses and routes, a command each."""
+    files = lab.files_of(node.name)
+    for family in (4, 6) if lab.spec.ipv6 else (4,):
+        for line in files[PurePosixPath(f"/run/railbed/addresses{family}")].splitlines():
+            yield f"ip -{family} {line}"
+
+
+def etc_frr(lab: RenderedLab, node: Node) -> Mapping[str, str]:
+    """What a switch finds in /etc/frr: which daemons to start, and railbed's own rendering of the rest."""
+    ours = {path.name: text for path, text in lab.files_of(node.name).items() if path.parent == ETC_FRR}
+    return {"daemons": DAEMONS.format(bfd="yes" if lab.spec.bgp.bfd else "no"), **ours}
+
+
+def container_names(lab: RenderedLab) -> Mapping[str, str]:
+    """What containerlab calls the nodes' containers."""
+    return {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
