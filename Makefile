@@ -3,6 +3,8 @@ LAB ?= clos_frr
 BACKEND ?= auto
 NAME ?= $(subst _,-,$(firstword $(subst ., ,$(notdir $(LAB)))))
 
+CALLED := $(if $(filter file,$(origin NAME)),,--name '$(NAME)')
+
 AS_USER := scripts/run_as user
 AS_ROOT := scripts/run_as root
 RAILBED := $(AS_ROOT) .venv/bin/railbed
@@ -28,7 +30,7 @@ images: ## build the images labs on containerlab start from, where missing or of
 
 lab-up: setup ## bring LAB up on BACKEND and wait until it has converged
 	@scripts/setup_containerlab --for '$(BACKEND)'
-	@$(RAILBED) up '$(LAB)' --backend '$(BACKEND)'
+	@$(RAILBED) up '$(LAB)' --backend '$(BACKEND)' $(CALLED)
 
 lab-down: setup ## take it down
 	@$(RAILBED) down '$(NAME)'

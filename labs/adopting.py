@@ -19,7 +19,8 @@ from labs.foreign.topology import check_name
 from labs.foreign_lab import adopted
 from labs.index import Stage
 from labs.journal import Change
-from labs.lab import CONVERGE_WITHIN, SEEDS, Lab, adopt_lab, enter, keep
+from labs.lab import CONVERGE_WITHIN, Lab, adopt_lab, enter, keep
+from labs.request import SEEDS
 
 OURS = "railbed-lab"
 

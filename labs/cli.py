@@ -15,19 +15,9 @@ import click
 
 from labs import index, reaper, views
 from labs.errors import LabNotFound, RailbedError, SpecError
-from labs.lab import (
-    Lab,
-    Opened,
-    Request,
-    adopt_lab,
-    check_lab_name,
-    choose_backend,
-    close_lab,
-    open_lab,
-    render_request,
-    split_images,
-)
+from labs.lab import Lab, Opened, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, live_progress, say
+from labs.request import Request, check_lab_name, choose_backend, render_request, split_images
 from labs.shadowing import check_not_shadowed
 
 INTERRUPTED = 130

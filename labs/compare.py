@@ -15,9 +15,9 @@ from pathlib import Path
 from labs import run_dir
 from labs.backends.base import Progress
 from labs.errors import RailbedError, SpecError
-from labs.lab import SEEDS
 from labs.recorded import Difference, RecordedRun, check_same_fabric, differences, find_run
 from labs.replay import Measured, Measures, measure_run, metrics_of
+from labs.request import SEEDS
 from labs.spec import derived_seed
 from labs.verdicts import Verdict
 from labs.verdicts.comparison import (

@@ -95,6 +95,7 @@ def call(
     started: Callable[[int], None] = lambda _: None,
     line: Callable[[str], None] = lambda _: None,
     apart: bool = True,
+    scratch: Path | None = None,
 ) -> None:
     """Run containerlab to its end; `folder` is where its own folder for the lab goes.
 
@@ -102,6 +103,7 @@ def call(
         token: the lab's start token, which the child carries.
         apart: in a network namespace of its own; not where it is to make the management network, or to cable
             something of the workstation's.
+        scratch: where it keeps a copy of every topology it has read; by default `folder`.
         started: gets the child's pid as soon as there is one.
         line: gets each line it says.
 
@@ -115,7 +117,7 @@ def call(
         text=True,
         errors="replace",
         cwd=folder,
-        env=environment(token, folder),
+        env=environment(token, folder, scratch),
     )
     said: list[str] = []
     try:
@@ -133,12 +135,11 @@ def call(
         raise DeployFailed(f"containerlab {arguments[0]}: {_reason(said, status)}")
 
 
-def environment(token: str, folder: Path) -> dict[str, str]:
+def environment(token: str, folder: Path, scratch: Path | None = None) -> dict[str, str]:
     """What a child of ours gets of the environment: the engine's address, and how to call home is left out."""
     kept = {key: os.environ[key] for key in ("DOCKER_HOST", "HOME", "LANG") if key in os.environ}
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    # It keeps a copy of every topology it has read in a temporary folder, for good.
-    folders = {"CLAB_LABDIR_BASE": str(folder), "TMPDIR": str(folder)}
+    folders = {"CLAB_LABDIR_BASE": str(folder), "TMPDIR": str(scratch or folder)}
     return {**kept, **folders, "PATH": path, TOKEN_VARIABLE: token, "CLAB_VERSION_CHECK": "disable"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labs import engine
+from labs.backends.base import Deployment, Progress
 from labs.backends.foreign import ForeignDeployment, channel_to, located, user_file
 from labs.engine import Container
 from labs.errors import SpecError
@@ -38,8 +39,11 @@ def from_file(ref: str, *, name: str | None, seed: int, images: Mapping[str, str
     return RenderedLab(chosen, fabric, spec, data, {}, ForeignSource(str(path), network=topology.network))
 
 
-def as_found(lab: RenderedLab, deployment: ForeignDeployment) -> RenderedLab:
-    """The lab with the design that was read from it running. Raises NotReady, SpecError."""
+def as_found(lab: RenderedLab, deployment: Deployment, progress: Progress) -> RenderedLab:
+    """The lab that runs: ours as rendered, another's with the design read from it. Raises NotReady, SpecError."""
+    if not isinstance(deployment, ForeignDeployment):
+        return lab
+    progress("reading the lab")
     found = located(lab, deployment)
     topology = topology_of(lab.name, containers_of(lab.name))
     fabric, spec = read_design(topology, deployment.names, deployment.channel, KINDS, lab.spec.seed)

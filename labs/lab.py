@@ -5,61 +5,39 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labs import containerlab, engine, index, kernel, observe, reaper, run_dir
+from labs import index, kernel, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
-from labs.backends.foreign import ForeignBackend, ForeignDeployment
+from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
-from labs.errors import DeployFailed, LabError, LabNotFound, LeftoverLab, NotReady
-from labs.foreign.topology import is_foreign
-from labs.foreign_lab import as_found, from_file, restored, stored
+from labs.errors import DeployFailed, LabError, LeftoverLab, NotReady
+from labs.foreign_lab import as_found, restored, stored
 from labs.index import LabRecord, Stage
 from labs.journal import Change, boot_id
-from labs.kinds import KINDS
-from labs.load import IMAGE_NAME, load_lab, spec_from_dict, spec_to_dict
+from labs.load import spec_from_dict, spec_to_dict
 from labs.node import LiveNode
 from labs.path import Path as FlowPath
 from labs.path import paths
-from labs.render import clab_text, fingerprint, render
-from labs.spec import LabSpec, RenderedLab
+from labs.render import clab_text, fingerprint
+from labs.request import Request, choose_backend, render_request
+from labs.spec import RenderedLab
 from labs.telemetry.samples import BgpSession, PortSample, RouteTable
 from labs.undo import identity, undo
 from labs.verdicts import Verdict
 from topologies import addressing
-from topologies.errors import SpecError
 from topologies.fabric import Fabric, Node
 from topologies.load import fabric_from_dict, fabric_to_dict
 from traffic.flows import FiveTuple, Transport
 
 # FRR's own advice for CI is to allow BGP no less than 130 s: a workstation under load is slow, not broken.
 CONVERGE_WITHIN = 130.0
-SEEDS = 2**32
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asked for: a lab or fabric by name or file, and how it is to differ from that.
-
-    `owned` labs end with the process that opened them (a test run); others live until `down`. `given` is a spec and
-    its fabric, for a caller that has them; `ref` then only names them.
-    """
-
-    ref: str
-    backend: str = "auto"
-    name: str | None = None
-    seed: int | None = None
-    images: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None
-    owned: bool = False
-    given: tuple[LabSpec, Fabric] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +80,7 @@ def open_lab(
             run_path = _begin(rendered, player, request)
             started = time.monotonic()
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
-            if isinstance(deployment, ForeignDeployment):
-                progress("reading the lab")
-                rendered = as_found(rendered, deployment)
+            rendered = as_found(rendered, deployment, progress)
             deployed = time.monotonic()
             lab = Lab(rendered, player.name, deployment, run_path)
             keep(lab)
@@ -153,92 +129,6 @@ def close_lab(name: str) -> int:
     """Take a lab down, whatever state it is in; returns how many changes were undone. Idempotent."""
     with index.locked(name, wait=True):
         return reaper.destroy(name)
-
-
-def choose_backend(request: Request) -> tuple[Backend, str]:
-    """The backend a request is played on, and why that one. Raises SpecError.
-
-    ``auto`` is containerlab where a Docker engine answers and a containerlab that will do is found, else namespaces; a
-    lab that runs stays on the backend that it runs on.
-    """
-    if is_foreign(request.ref):
-        if request.backend not in {"auto", ForeignBackend.name}:
-            raise SpecError(f"--backend {request.backend} with a containerlab file", allowed=ForeignBackend.name)
-        return ForeignBackend(), "backend containerlab: the file is containerlab's"
-    if request.backend != "auto":
-        return _with_images(request, request.backend), f"backend {request.backend}: as asked for"
-    because = _lacks_containers()
-    if because is None:
-        return backend_named("containerlab"), "backend containerlab: a Docker engine answers, and containerlab is here"
-    return _with_images(request, "netns"), f"backend netns: {because}"
-
-
-def _with_images(request: Request, name: str) -> Backend:
-    if request.images and name == "netns":
-        raise SpecError(
-            f"--image {next(iter(request.images))}=… on namespaces, which run the workstation's own software",
-            allowed="--backend containerlab",
-        )
-    return backend_named(name)
-
-
-def _lacks_containers() -> str | None:
-    """Why labs cannot run in containers here; None when they can."""
-    try:
-        containerlab.find()  # first: looking for a program is cheaper than asking an engine
-        return engine.missing()
-    except LabError as error:
-        return error.message
-
-
-def render_request(request: Request) -> RenderedLab:
-    """Load and render what was asked for. A running lab of that name lends its seed to a request that has none."""
-    if is_foreign(request.ref):
-        check_seed(request.seed)
-        drawn = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-        return from_file(request.ref, name=request.name, seed=drawn, images=request.images)
-    spec, fabric = request.given or load_lab(request.ref, seed=0, kinds=KINDS)
-    name = request.name or spec.name.replace("_", "-")
-    check_lab_name(name)
-    check_seed(request.seed)
-    seed = request.seed
-    if seed is None:
-        seed = request.given[0].seed if request.given else _seed_of_running(name)
-    known = {*KINDS, *(node.name for node in fabric.nodes)}
-    if unknown := sorted(set(request.images) - known):
-        raise SpecError(f"--image {unknown[0]}=…: no kind or node {unknown[0]!r}", allowed=", ".join(sorted(KINDS)))
-    chosen = replace(
-        spec,
-        seed=secrets.randbelow(SEEDS) if seed is None else seed,
-        images={**spec.images, **request.images},
-    )
-    return render(chosen, fabric, name)
-
-
-def check_seed(seed: int | None) -> None:
-    """Refuse a seed that is none. Raises SpecError."""
-    if seed is not None and not 0 <= seed < SEEDS:
-        raise SpecError(f"seed {seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
-
-
-def split_images(words: Iterable[str]) -> dict[str, str]:
-    """``frr=NAME`` as users write it, by kind or node. Raises SpecError."""
-    found: dict[str, str] = {}
-    for word in words:
-        key, equals, image = word.partition("=")
-        if not (key and equals and image):
-            raise SpecError(f"image {word!r}", allowed="KIND=NAME or NODE=NAME, as in frr=quay.io/frrouting/frr:10.2.1")
-        if not IMAGE_NAME.fullmatch(image):
-            raise SpecError(f"image {word!r}", allowed=f"a NAME of letters, digits and ._/:@- after {key}=")
-        found[key] = image
-    return found
-
-
-def check_lab_name(name: str) -> None:
-    """Refuse a name that must not reach a path or an interface. Raises SpecError."""
-    plain = set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    if not (name and len(name) <= 32 and name[0].isalpha() and set(name) <= plain):
-        raise SpecError(f"lab name {name!r}", allowed="a-z first, then a-z, 0-9 and -, 32 characters at most")
 
 
 class Lab:
@@ -396,13 +286,6 @@ def _find_running(rendered: RenderedLab, request: Request) -> Lab | None:
     return adopt_lab(rendered.name)
 
 
-def _seed_of_running(name: str) -> int | None:
-    try:
-        return index.read(name).seed
-    except (LabNotFound, LeftoverLab):
-        return None
-
-
 def _begin(rendered: RenderedLab, player: Backend, request: Request) -> Path:
     """Enter the lab into the index, then make its run directory: a crash in between leaves only what `reap` finds."""
     run_path = run_dir.choose(rendered.name, request.folder)
@@ -471,7 +354,6 @@ def _undone_on_failure(name: str) -> Iterator[None]:
             if not isinstance(failed, LabError):
                 raise
             remedy = stuck.remedy if "reap" in stuck.remedy else f"{stuck.remedy}, then: railbed reap"
-            raise type(failed)(
-                f"{failed.message}; not all of it could be undone: {stuck.message}", remedy=remedy
-            ) from None
+            why = "" if stuck.message in failed.message else f": {stuck.message}"
+            raise type(failed)(f"{failed.message}; not all of it could be undone{why}", remedy=remedy) from None
         raise

@@ -42,7 +42,16 @@ def sessions(nodes: Iterable[LiveNode]) -> tuple[BgpSession, ...]:
 
 
 def port_samples(node: LiveNode) -> Mapping[str, PortSample]:
-    """The counters of a node's ports, by port name. Raises NotReady when the node does not answer."""
+    """The counters of a node's ports, by port name. Raises NotReady when it does not answer, or has lost a port."""
+    found = ports_there(node)
+    missing = next((port.name for port in node.ports if port.name not in found), None)
+    if missing:
+        raise NotReady(f"{node.name} has no interface {missing}")
+    return found
+
+
+def ports_there(node: LiveNode) -> Mapping[str, PortSample]:
+    """The same of those ports that the node has: a cable is gone with the container at either of its ends."""
     said = node.kernel("ip", "-j", "-s", "link", "show").stdout
     at = time.monotonic()
     netdevs = {driver(node.kind).netdev(node, port.name): port.name for port in node.ports}
@@ -64,9 +73,6 @@ def port_samples(node: LiveNode) -> Mapping[str, PortSample]:
             tx_dropped=tx["dropped"],
             rx_dropped=rx["dropped"],
         )
-    missing = sorted(set(netdevs.values()) - set(found))
-    if missing:
-        raise NotReady(f"{node.name} has no interface {missing[0]}")
     return found
 
 

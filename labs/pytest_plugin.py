@@ -108,8 +108,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
     from labs.foreign.topology import is_foreign
-    from labs.lab import Request, adopt_lab, open_lab, split_images
+    from labs.lab import adopt_lab, open_lab
     from labs.output import say
+    from labs.request import Request, split_images
 
     option = request.config.getoption
     scale = option("--lab-timeout-scale")

@@ -64,7 +64,7 @@ def abandoned(name: str) -> str | None:
     except (LabNotFound, LeftoverLab):
         return "it has no record: railbed was killed before it wrote one" if name in index.names() else None
     if record.stage is not Stage.UP:
-        return f"railbed was killed while it was {record.stage}"
+        return f"railbed was killed, or could not go on, while it was {record.stage}"
     if not record.this_boot:
         return "the workstation has been restarted since"
     if record.owner and not is_process(record.owner):

@@ -18,8 +18,9 @@ from typing import Protocol
 from labs.backends.base import Progress
 from labs.errors import RunInvalid
 from labs.faults.catalogue import link_down
-from labs.lab import Lab, Request, close_lab, open_lab
+from labs.lab import Lab, close_lab, open_lab
 from labs.recorded import RecordedRun
+from labs.request import Request
 from labs.route_events import hearing
 from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample

@@ -73,7 +73,7 @@ class _Answer:
 def _ask(node: LiveNode) -> _Answer:
     """A node that does not answer is in a state, no error of ours; its kernel may answer where its daemons do not."""
     try:
-        ports = {(sample.node, sample.port): sample for sample in observe.port_samples(node).values()}
+        ports = {(sample.node, sample.port): sample for sample in observe.ports_there(node).values()}
     except LabError:
         return _Answer({}, None)
     try:

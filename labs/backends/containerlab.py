@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -84,6 +85,11 @@ class ContainerlabBackend:
 
     def deploy(self, lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> ContainerlabDeployment:
         """Images, network, then containerlab, then until every node's software runs; see Backend."""
+        if ":" in str(run_path):
+            raise PreflightFailed(
+                f"the path of the run directory has a colon in it ({run_path}), which no bind of a container can name",
+                remedy="call railbed in another folder",
+            )
         program = containerlab.find()
         at, token = engine.address(), f"{lab.name}:{secrets.token_hex(8)}"
         labels = {"railbed-lab": lab.name, "railbed-token": token}
@@ -184,14 +190,22 @@ class ContainerlabDeployment:
             self._cut_power(node)
             return
         self.call("start", self._topology(), "--node", node)
+        lost = [port.name for port in self._lab.fabric.ports(node) if not self._has_port(node, port.name)]
+        if lost:
+            raise NotReady(
+                f"{node} runs again without its cables ({', '.join(lost)}): they are gone, for its container had been "
+                "stopped by the Docker engine, and neither by railbed nor by containerlab",
+                remedy=f"railbed down {self._lab.name}, then railbed up",
+            )
         self.wait_up((node,), lambda _: None)
 
     def _cut_power(self, node: str) -> None:
         """No carrier and no process from one moment to the next; then containerlab puts the cables aside."""
         init = self._init(node)
-        with kernel.inside_netns(self.netns(node)):
+        with kernel.inside_netns(Path(f"/proc/{init}/ns/net")):
             for port in self._lab.fabric.ports(node):
-                kernel.set_link(port.name, up=False)
+                with suppress(OSError):  # gone already, with the container at its other end
+                    kernel.set_link(port.name, up=False)
         with held(init) as members:
             kill_until_gone(lambda: members() - {init})
         self.call("stop", self._topology(), "--node", node)
@@ -240,8 +254,7 @@ class ContainerlabDeployment:
         if not waited.held:
             node = waited.last[0]
             said = engine.last_words(self._names[node], self._at)
-            lost = [port.name for port in self._lab.fabric.ports(node) if not self._has_port(node, port.name)]
-            why = f"; its cables {', '.join(lost)} are gone" if lost else f"; it said: {said}" if said else ""
+            why = f"; it said: {said}" if said else ""
             raise DeployFailed(f"{node}: {UP} is not there after {UP_WITHIN:g} s{why}")
 
     def _is_up(self, node: str) -> bool:

@@ -89,6 +89,7 @@ class ForeignBackend:
                 ("deploy", "--topo", source.topology, "--name", lab.name),
                 token=token,
                 folder=lab_base(lab, run_path),
+                scratch=run_path,
                 started=lambda pid: journal.learned(processes, identity(pid)),
                 line=told,
                 apart=False,
@@ -159,6 +160,7 @@ class ForeignDeployment:
             (verb, "--topo", _source(self._lab).topology, "--name", self._lab.name, "--node", node),
             token=str(self._processes.change.args["token"]),
             folder=lab_base(self._lab, self._run_dir),
+            scratch=self._run_dir,
             apart=False,
         )
 

@@ -269,7 +269,8 @@ def test_a_wrong_lab_is_reported(desk: Desk) -> None:
 
 SHORT_UP = """
 import sys
-from labs.lab import Request, open_lab
+from labs.lab import open_lab
+from labs.request import Request
 lab = open_lab(Request(sys.argv[1]), within=4).lab
 print(lab.converged)
 lab.close()

@@ -15,8 +15,9 @@ import pytest
 
 from labs import engine
 from labs.compare import compare, make_plan
-from labs.lab import Lab, Request, open_lab
+from labs.lab import Lab, open_lab
 from labs.pytest_plugin import unique_name
+from labs.request import Request
 
 SHIPPED = "railbed/frr"
 SLOWER = """\

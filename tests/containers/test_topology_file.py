@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from labs import containerlab, engine
-from labs.lab import Request, render_request
 from labs.load import catalog
 from labs.render import clab_text
+from labs.request import Request, render_request
 from labs.testing import wait_until
 
 ENVIRONMENT = {**os.environ, "CLAB_VERSION_CHECK": "disable"}

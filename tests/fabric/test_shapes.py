@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.lab import Lab, Request, open_lab
+from labs.lab import Lab, open_lab
 from labs.pytest_plugin import unique_name
+from labs.request import Request
 from topologies import addressing
 from traffic.flows import FiveTuple, Transport
 

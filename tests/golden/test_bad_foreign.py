@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labs.lab import Request, render_request
+from labs.request import Request, render_request
 from topologies.errors import SpecError
 
 FOLDER = Path(__file__).parent / "bad_foreign"

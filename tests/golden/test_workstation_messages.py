@@ -21,7 +21,8 @@ import labs.sysctl
 from labs import index, undo
 from labs.backends import netns
 from labs.cli import run
-from labs.lab import Request, open_lab
+from labs.lab import open_lab
+from labs.request import Request
 
 FOLDER = Path(__file__).parent / "workstation"
 UP = ("up", "clos_frr", "--backend", "netns")

@@ -12,7 +12,6 @@ from typing import Any, Self
 import pytest
 
 from labs import index, replay
-from labs.backends.fake import FakeBackend
 from labs.cli import run
 from labs.lab import Lab
 from labs.replay import Measured
@@ -128,13 +127,13 @@ def test_0_b_is_faster(capsys: Capture) -> None:
 
 def test_1_b_does_not_converge(broken: Break, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """The finding of a broken image: told by round."""
-    deploy = FakeBackend.deploy
+    sound = replay.open_lab
 
-    def breaking(self: FakeBackend, lab: Any, *more: Any) -> Any:
-        broken(**({"links_down": ["leaf1:spine1"]} if lab.spec.images else {}))
-        return deploy(self, lab, *more)
+    def breaking(request: Any, **more: Any) -> Any:
+        broken(**({"links_down": ["leaf1:spine1"]} if request.given[0].images else {}))
+        return sound(request, **more)
 
-    monkeypatch.setattr(FakeBackend, "deploy", breaking)
+    monkeypatch.setattr(replay, "open_lab", breaking)
     assert run(["compare", "old", "slow", *QUICK]) == 1
     said = capsys.readouterr()
     assert "settled: A in 8 of 8 rounds, B in 0 of 8: less often" in said.err

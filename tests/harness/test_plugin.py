@@ -15,7 +15,8 @@ import pytest
 import labs.testing
 import labs.traffic_bridge  # noqa: F401 - as the one above: imported here once, not again by every inner run
 from labs import index, reaper
-from labs.lab import Request, adopt_lab, open_lab
+from labs.lab import adopt_lab, open_lab
+from labs.request import Request
 
 Break = Callable[..., None]
 # Without hypothesis, which every inner run would import anew.

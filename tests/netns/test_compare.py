@@ -23,7 +23,8 @@ import pytest
 from labs import index
 from labs.compare import compare, make_plan
 from labs.kinds.frr import recipe
-from labs.lab import Request, open_lab
+from labs.lab import open_lab
+from labs.request import Request
 from labs.spec import LabSpec
 from labs.verdicts import Verdict
 from topologies.fabric import Fabric, Node

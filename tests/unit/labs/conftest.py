@@ -11,7 +11,8 @@ from typing import Self
 import pytest
 
 from labs import convergence
-from labs.lab import Lab, Request, open_lab
+from labs.lab import Lab, open_lab
+from labs.request import Request
 from labs.telemetry.samples import HostSample
 
 Break = Callable[..., None]

@@ -12,7 +12,7 @@ from labs.foreign.topology import ForeignTopology, check_name, from_data, from_e
 from topologies.errors import SpecError
 from topologies.fabric import Tier
 
-THEIRS = Path(__file__).parents[2] / "fabric" / "foreign"
+THEIRS = Path(__file__).parents[2] / "containers" / "foreign"
 
 
 def topology(text: str) -> ForeignTopology:

@@ -63,8 +63,8 @@ def test_every_reason() -> None:
     assert {name: leftover.because for name, leftover in found.items()} == {
         "no-record": "it has no record: railbed was killed before it wrote one",
         "torn": "it has no record: railbed was killed before it wrote one",
-        "starting": "railbed was killed while it was starting",
-        "stopping": "railbed was killed while it was stopping",
+        "starting": "railbed was killed, or could not go on, while it was starting",
+        "stopping": "railbed was killed, or could not go on, while it was stopping",
         "old": "the workstation has been restarted since",
         "orphan": f"the process that used it ({dead['pid']}) is gone",
     }
@@ -79,7 +79,7 @@ def test_what_somebody_is_changing_is_theirs() -> None:
         assert reaper.orphaned("x") is None
         assert reaper.abandoned("x") is not None  # so the holder of the lock itself is told
         assert reaper.leftovers() == ()
-    assert reaper.orphaned("x") == "railbed was killed while it was starting"
+    assert reaper.orphaned("x") == "railbed was killed, or could not go on, while it was starting"
 
 
 def test_brought_up_between_the_look_and_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_destroy_that_fails_keeps_the_lab_for_the_next(monkeypatch: pytest.Monke
     monkeypatch.setattr(reaper, "undo_all", fail)
     with pytest.raises(NotReady):
         reaper.destroy("x")
-    assert reaper.orphaned("x") == "railbed was killed while it was stopping"
+    assert reaper.orphaned("x") == "railbed was killed, or could not go on, while it was stopping"
 
 
 def test_one_that_cannot_be_undone_keeps_nobody_from_the_others(tmp_path: Path) -> None:

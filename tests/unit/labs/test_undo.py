@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from labs import undo
+from labs import engine, undo
 from labs.engine import Container, Inspected
 from labs.errors import NotReady
 from labs.journal import Change, Entry, Journal
@@ -143,8 +143,8 @@ def test_last_requests_of_a_deployment(
         return tuple(Container(name, name, "image", "created", {}) for name in next(seen, ""))
 
     monkeypatch.setattr(undo, "LAST_REQUEST_S", 0.1)
-    monkeypatch.setattr(undo.engine, "containers", containers)
-    monkeypatch.setattr(undo.engine, "remove_containers", lambda which, _at: removed.extend(one.id for one in which))
+    monkeypatch.setattr(engine, "containers", containers)
+    monkeypatch.setattr(engine, "remove_containers", lambda which, _at: removed.extend(one.id for one in which))
     undo.remove_containers("x", (Entry(1, Change("containers", {"engine": "unix:///x", "labels": {}}), facts),))
     assert removed == ["a", "b"]
     assert next(seen, None) is None
@@ -155,15 +155,19 @@ def test_a_namespace_keeps_its_number_while_its_members_are_looked_for(
 ) -> None:
     """The kernel gives the number of one that is gone to the next that is made, which may be somebody else's."""
     child = start()
-    monkeypatch.setattr(undo.engine, "inspect", lambda *_: Inspected(child.pid, "running", 0))
+    monkeypatch.setattr(engine, "inspect", lambda *_: Inspected(child.pid, "running", 0))
     running = [Container("a", "a", "image", "running", {})]
+    number = Path(f"/proc/{child.pid}/ns/net").stat().st_ino
     with ExitStack() as stack:
-        found = list(undo._networks(running, "unix:///x", stack))
-        number = Path(f"/proc/{child.pid}/ns/net").stat().st_ino
-        assert [inode for _, inode in found] == [number]
-        kept = [os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd") if is_open(fd)]
-        assert number in kept
+        assert [inode for _, inode in undo._networks(running, "unix:///x", stack)] == [number]
+        assert number in opened()
+    assert number not in opened()
 
 
-def is_open(fd: str) -> bool:
-    return Path(f"/proc/self/fd/{fd}").exists()
+def opened() -> set[int]:
+    """The inodes of what this process has open."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(path.stat().st_ino)
+    return found

@@ -21,7 +21,7 @@ from labs import containerlab, engine
 from labs.testing import wait_until
 
 if TYPE_CHECKING:
-    from tests.fabric.conftest import Ground
+    from tests.fabric.crash.conftest import Ground
 
 pytestmark = pytest.mark.usefixtures("in_containers")
 

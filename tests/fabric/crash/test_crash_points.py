@@ -20,7 +20,6 @@ use the real index.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import secrets
@@ -29,17 +28,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from labs import sysctl
 from labs.backends.workstation import NEIGHBOR_KEYS, NEIGHBORS_PER_LINK
-from topologies.builders import leaf_spine
 
 if TYPE_CHECKING:
-    from tests.fabric.conftest import Ground, Surroundings
+    from tests.fabric.crash.conftest import Ground, Surroundings
 
 RANDOM_UPS, RANDOM_DOWNS = 12, 8
 SEED = int(os.environ.get("RAILBED_CRASH_SEED", secrets.randbelow(2**32)))
@@ -182,24 +179,14 @@ def low_thresholds(surroundings: Surroundings) -> Iterator[None]:
         sysctl.path_of(key).write_text(str(before))
 
 
-@pytest.fixture
-def larger(tmp_path: Path) -> str:
-    """A lab that needs more neighbours than the kernel's own first threshold, of as few nodes as can be."""
-    path = tmp_path / "larger.yaml"
-    shape = {"shape": "leaf_spine", "spines": 1, "leaves": 1, "hosts_per_leaf": 1, "parallel_links": 24}
-    path.write_text(json.dumps({"fabric": shape}))
-    return str(path)
-
-
-LARGER = leaf_spine(1, 1, 1, parallel_links=24)
-
-
 @pytest.mark.usefixtures("low_thresholds")
 def test_thresholds_after_up_was_killed(shared_ground: Ground, larger: str, raising_line: int) -> None:
     """A lab that raises neighbour thresholds dies in `up`; they are as before after `reap`."""
     code, said = shared_ground.up(lab=larger, crash_after=raising_line)
     assert code == -signal.SIGKILL, said
-    assert raised_by(shared_ground.name) == (raising_line > shared_ground.played.lines_of_changes(LARGER))
+    assert raised_by(shared_ground) == (
+        raising_line > shared_ground.played.lines_of_changes(shared_ground.played.larger)
+    )
     shared_ground.reap()
     shared_ground.assert_spotless()
 
@@ -209,18 +196,19 @@ def test_thresholds_after_down_was_killed(shared_ground: Ground, larger: str, lo
     """The same in `down`."""
     code, said = shared_ground.up(lab=larger)
     assert code == 0, said
-    assert raised_by(shared_ground.name)
+    assert raised_by(shared_ground)
     code, said = shared_ground.run("down", shared_ground.name, crash_after=lowering_line)
     assert code == -signal.SIGKILL, said
     shared_ground.reap()
     shared_ground.assert_spotless()
 
 
-def raised_by(name: str) -> bool:
+def raised_by(ground: Ground) -> bool:
     """Whether the first thresholds have room for the larger lab on its account."""
-    need = NEIGHBORS_PER_LINK * len(LARGER.links)
+    need = NEIGHBORS_PER_LINK * len(ground.played.larger.links)
     wanted = sysctl._load()
     keys = [key for key in NEIGHBOR_KEYS if key.endswith("1")]
     return all(
-        key in wanted and wanted[key]["wants"].get(name) == need and sysctl.read(key) >= need > 128 for key in keys
+        key in wanted and wanted[key]["wants"].get(ground.name) == need and sysctl.read(key) >= need > 128
+        for key in keys
     )
