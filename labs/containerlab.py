@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from labs import hosts_file
@@ -49,7 +50,7 @@ def find() -> Program:
     """
     wrong = []
     for path in _candidates():
-        version, marked = _version(path)
+        version, marked = _version(path, _changed(path))
         if version is None:
             wrong.append(f"{path} does not say its version")
         elif version < LEAST:
@@ -69,8 +70,17 @@ def _candidates() -> list[Path]:
     return [*([Path(on_path)] if on_path else []), *([OURS] if OURS.exists() else [])]
 
 
-def _version(path: Path) -> tuple[tuple[int, ...] | None, bool]:
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@cache
+def _version(path: Path, changed: int) -> tuple[tuple[int, ...] | None, bool]:
     """A program's version, and whether it carries the mark of one that runs without loadable modules."""
+    del changed  # another program since it was last asked
     try:
         said = subprocess.run(
             [path, "version"],

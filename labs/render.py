@@ -6,11 +6,9 @@ import hashlib
 import json
 from pathlib import PurePosixPath
 
-import yaml
-
 from labs.kinds import recipe
 from labs.kinds.linux import SHIPPED
-from labs.spec import LabSpec, RenderedLab
+from labs.spec import LabSpec, RenderedLab, to_yaml
 from topologies import addressing
 from topologies.fabric import Fabric, Link
 
@@ -44,7 +42,7 @@ def clab_text(lab: RenderedLab) -> str:
     """The containerlab topology as YAML; of somebody else's lab their file as it is."""
     if lab.foreign is not None:
         return str(lab.clab["text"])
-    return yaml.safe_dump(dict(lab.clab), sort_keys=False, width=120)
+    return to_yaml(lab.clab)
 
 
 def fingerprint(lab: RenderedLab) -> str:

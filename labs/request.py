@@ -93,7 +93,10 @@ def render_request(request: Request) -> RenderedLab:
         seed = request.given[0].seed if request.given else _seed_of_running(name)
     known = {*KINDS, *(node.name for node in fabric.nodes)}
     if unknown := sorted(set(request.images) - known):
-        raise SpecError(f"--image {unknown[0]}=…: no kind or node {unknown[0]!r}", allowed=f"{', '.join(sorted(KINDS))}, or a node's name")
+        raise SpecError(
+            f"--image {unknown[0]}=…: no kind or node {unknown[0]!r}",
+            allowed=f"{', '.join(sorted(KINDS))}, or a node's name",
+        )
     chosen = replace(
         spec,
         seed=secrets.randbelow(SEEDS) if seed is None else seed,

@@ -9,6 +9,8 @@ from ipaddress import IPv4Network
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
+import yaml
+
 from topologies.fabric import Fabric, Node, Tier
 
 # The kernel's bits for net.ipv4.fib_multipath_hash_fields, under SONiC's SWITCH_HASH names.
@@ -157,3 +159,9 @@ def derived_seed(seed: int, purpose: str) -> int:
 
     digest = blake2b(f"{seed}/{purpose}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") or 1
+
+
+def to_yaml(data: Mapping[str, object]) -> str:
+    """Plain data as YAML, by libyaml where it is there: a large topology takes Python itself a second."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(dict(data), Dumper=dumper, sort_keys=False, width=120))

@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-import yaml
-
 from labs import container_network, containerlab, engine, kernel, run_dir, sysctl
 from labs.backends import workstation
 from labs.backends.base import Capability, NodeState, Progress
@@ -28,7 +26,7 @@ from labs.journal import Change, Entry, Journal
 from labs.kinds import recipe
 from labs.kinds.linux import SHIPPED, UP
 from labs.pid_namespaces import held
-from labs.spec import RenderedLab
+from labs.spec import RenderedLab, to_yaml
 from labs.undo import NETNS_DIR, identity, is_process, kill_until_gone
 from labs.waiting import wait_until
 
@@ -358,4 +356,4 @@ def _topology(lab: RenderedLab, run_path: Path, token: str) -> str:
         labels = {**mapping(entry["labels"]), "railbed-token": token}
         nodes[node.name] = {**entry, "binds": binds, "labels": labels}
     topology = {**mapping(lab.clab["topology"]), "nodes": nodes}
-    return yaml.safe_dump({**lab.clab, "topology": topology}, sort_keys=False, width=120)
+    return to_yaml({**lab.clab, "topology": topology})

@@ -29,8 +29,9 @@ cp -R {SHIPPED}/. /
 while ip route del default 2>/dev/null; do :; done
 """
 _WAIT_FOR_PORTS = """\
+is_up() {{ {{ read -r flags </sys/class/net/$1/flags; }} 2>/dev/null && [ $((flags & 1)) = 1 ]; }}
 for port in {ports}; do
-    until [ -n "$(ip link show dev $port up 2>/dev/null)" ]; do sleep 0.05; done
+    until is_up $port; do sleep 0.1; done
 done
 """
 _STEP = """\

@@ -13,7 +13,7 @@ import pytest
 
 from labs import index, replay
 from labs.cli import run
-from labs.lab import Lab
+from labs.lab import Lab, open_lab
 from labs.replay import Measured
 from labs.telemetry.samples import HostSample
 from topologies.fabric import Link
@@ -127,7 +127,7 @@ def test_0_b_is_faster(capsys: Capture) -> None:
 
 def test_1_b_does_not_converge(broken: Break, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """The finding of a broken image: told by round."""
-    sound = replay.open_lab
+    sound = open_lab
 
     def breaking(request: Any, **more: Any) -> Any:
         broken(**({"links_down": ["leaf1:spine1"]} if request.given[0].images else {}))

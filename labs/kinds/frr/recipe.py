@@ -45,7 +45,8 @@ class FrrRecipe:
             PurePosixPath("/etc/frr/vtysh.conf"): VTYSH_CONF,
             PurePosixPath("/run/railbed/boot"): _TEMPLATES.get_template("boot.j2").render(context),
             PurePosixPath("/run/railbed/join"): _TEMPLATES.get_template("join.j2").render(context),
-            PurePosixPath("/run/railbed/start"): linux.start(fabric.ports(node), "boot", linux.PORTS, "join"),
+            # Cables first: FRR 10.3's zebra aborts at an interface that is renamed while it starts (FRR issue 21950).
+            PurePosixPath("/run/railbed/start"): linux.start(fabric.ports(node), linux.PORTS, "boot", "join"),
         }
 
     def private(self) -> tuple[str, ...]:
