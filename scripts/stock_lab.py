@@ -1,13 +1,14 @@
 """The lab that railbed is measured against: a containerlab file as people write one by hand, up and down again.
 
 The file is in containerlab's documented style (its lab-examples/frr01): nodes of kind linux, `daemons` and frr.conf
-bound into /etc/frr, FRR started as its image does it, under watchfrr, hosts that get addresses and routes by `exec`,
-links in brief. Everything else stands at containerlab's defaults, but for what would not run here or not compare:
+bound into /etc/frr, FRR started by an `exec` line, under watchfrr, hosts that get addresses and routes by `exec` lines,
+links in brief. `tuned` is the same by somebody who knows more: FRR is the image's own command, after a wait for the
+node's cables, by the count that containerlab puts into CLAB_INTFS. (Without that wait zebra 10.3 now and then aborts
+among interfaces that are being renamed, FRRouting/frr issue 21950, and watchfrr brings it back a minute later.)
+
+Everything else stands at containerlab's defaults, but for what would not run here or not compare:
 
 - the text of each frr.conf, the addresses of hosts and every node's sysctls are those that railbed renders;
-- FRR waits for the node's cables, by the count that containerlab puts into CLAB_INTFS, as images do that cannot do
-  without. Started among interfaces that are being renamed, zebra 10.3 now and then aborts (FRRouting/frr issue
-  21950; at 8x16 one switch in ten), and watchfrr brings it back a minute later;
 - `privileged: false` with capabilities, as railbed has it: not every engine starts privileged containers;
 - a management network of its own, which can be told from other people's. It costs less than containerlab's usual
   one, having no IPv6.
@@ -60,7 +61,7 @@ bfdd_options="   -A 127.0.0.1"
 """
 ETC_FRR = PurePosixPath("/etc/frr")
 # The image's own command, after a wait that hardly costs anything.
-START = (
+ONCE_CABLED = (
     "sh -c 'for i in $(seq $CLAB_INTFS); do until [ -e /sys/class/net/eth$i ]; do sleep 0.2; done; done; "
     "/usr/lib/frr/frrinit.sh start; exec sleep infinity'"
 )
@@ -133,7 +134,7 @@ class StockLab:
 
 
 @contextmanager
-def written(ref: str, name: str, folder: Path, seed: int) -> Iterator[StockLab]:
+def written(ref: str, name: str, folder: Path, seed: int, *, tuned: bool = False) -> Iterator[StockLab]:
     """A stock lab in files, for the length of a block that holds its lock. Raises LabError.
 
     All that the predicate needs is read, imported and computed here, before any clock runs.
@@ -154,7 +155,7 @@ def written(ref: str, name: str, folder: Path, seed: int) -> Iterator[StockLab]:
             Change("containerlab", {"lab": name, "containers": list(container_names(lab).values())}),
             Change("containers", {"engine": at, "labels": {"containerlab": name}}),
         )
-        yield StockLab(lab, write(lab, folder), containerlab.find(), token, processes, containers)
+        yield StockLab(lab, write(lab, folder, tuned=tuned), containerlab.find(), token, processes, containers)
 
 
 def free_network(name: str) -> bool:
@@ -171,7 +172,7 @@ def free_network(name: str) -> bool:
     return wait_until(f"docker network {name} gone", gone, bool, within=FREED_WITHIN_S).held
 
 
-def write(lab: RenderedLab, folder: Path) -> Path:
+def write(lab: RenderedLab, folder: Path, *, tuned: bool) -> Path:
     """Write the topology and the files that it binds; returns the topology's path."""
     for node in lab.fabric.switches:
         for file, text in etc_frr(lab, node).items():
@@ -179,28 +180,30 @@ def write(lab: RenderedLab, folder: Path) -> Path:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     topology = folder / f"{lab.name}.clab.yml"
-    topology.write_text(yaml.safe_dump(topology_of(lab), sort_keys=False, width=120))
+    topology.write_text(yaml.safe_dump(topology_of(lab, tuned=tuned), sort_keys=False, width=120))
     return topology
 
 
-def topology_of(lab: RenderedLab) -> Mapping[str, object]:
+def topology_of(lab: RenderedLab, *, tuned: bool) -> Mapping[str, object]:
     """The topology file's content."""
     return {
         "name": lab.name,
         "mgmt": {"network": lab.name, "ipv4-subnet": "auto"},
         "topology": {
             "defaults": {"kind": "linux", "privileged": False, "cap-add": list(SWITCH_CAPABILITIES)},
-            "nodes": {node.name: _node(lab, node) for node in lab.fabric.nodes},
+            "nodes": {node.name: _node(lab, node, tuned=tuned) for node in lab.fabric.nodes},
             "links": [{"endpoints": [f"{port.node}:{port.name}" for port in link.ends]} for link in lab.fabric.links],
         },
     }
 
 
-def _node(lab: RenderedLab, node: Node) -> Mapping[str, object]:
+def _node(lab: RenderedLab, node: Node, *, tuned: bool) -> Mapping[str, object]:
     entry = container_of(lab, node.name)
     made = {"image": entry["image"], "sysctls": entry["sysctls"]}
     if node.is_switch:
-        return {**made, "cmd": START, "binds": [f"{node.name}/{file}:{ETC_FRR / file}" for file in etc_frr(lab, node)]}
+        binds = [f"{node.name}/{file}:{ETC_FRR / file}" for file in etc_frr(lab, node)]
+        starts = {"cmd": ONCE_CABLED} if tuned else {"cmd": "sleep infinity", "exec": ["/usr/lib/frr/frrinit.sh start"]}
+        return {**made, **starts, "binds": binds}
     return {**made, "exec": list(_exec(lab, node))}
 
 
