@@ -41,7 +41,7 @@ lab-status: setup ## show its nodes, links and sessions
 lab-shell: setup ## Python with the running lab at hand
 	@RAILBED_LAB='$(NAME)' $(RAILBED) shell
 
-doctor: setup ## what this machine can and cannot do for a lab
+doctor: setup ## what this workstation can and cannot do for a lab
 	@$(RAILBED) doctor
 
 check: ## format, lint, types, import contracts, unit tests: under a minute, no root

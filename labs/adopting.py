@@ -22,7 +22,7 @@ from labs.journal import Change
 from labs.lab import CONVERGE_WITHIN, Lab, adopt_lab, enter, keep
 from labs.request import SEEDS
 
-OURS = "railbed-lab"
+OURS = "railbed-token"  # that of a lab that `up` has made; a rendered folder deployed by hand has none
 
 
 def adopt_foreign(

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from labs import index, reaper, views
-from labs.errors import LabNotFound, RailbedError, SpecError
+from labs.errors import LabError, LabNotFound, RailbedError, SpecError
 from labs.lab import Lab, Opened, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, live_progress, say
 from labs.request import Request, check_lab_name, choose_backend, render_request, split_images
@@ -190,6 +190,7 @@ def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> 
     targets = index.names() if every else (name,) if name else index.names()
     if not every and name is None and len(targets) > 1:
         _which(None)
+    stuck = False
     for target in targets:
         changes = len(index.journal(target).open_entries())
         if dry_run:
@@ -197,14 +198,21 @@ def down(name: str | None, every: bool, lab_name: str | None, dry_run: bool) -> 
             continue
         known = target in index.names()
         gentle = any(entry.change.undo == "adopted" for entry in index.journal(target).open_entries())
-        undone = close_lab(target) if known else 0
+        try:
+            undone = close_lab(target) if known else 0
+        except LabError as error:  # one that cannot be undone now keeps nobody from the others
+            if len(targets) == 1:
+                raise
+            say(f"railbed: {target}: {error}")
+            stuck = True
+            continue
         if gentle:
             say(f"{target}: let go as it was found, {undone - 1} changes of ours undone")
             continue
         say(f"{target}: down, {undone} changes undone" if known else f"{target}: not up, nothing to do")
     if not targets:
         say("no lab is up, nothing to do")
-    return 0
+    return 2 if stuck else 0
 
 
 @commands.command("list")
@@ -337,7 +345,7 @@ def doctor(form: str) -> int:
     help="In %: of all timings together.",
 )
 @click.option("--seed", type=int, help="Every round's own seed comes from it; default: drawn and recorded.")
-@click.option("--strict", is_flag=True, help="Exit 3 when a timing is undecided.")
+@click.option("--undecided-ok", is_flag=True, help="Exit 0, not 3, when a timing is undecided.")
 @_dry_run
 @_format
 def compare(
@@ -347,7 +355,7 @@ def compare(
     margin: float,
     confidence: float,
     seed: int | None,
-    strict: bool,
+    undecided_ok: bool,
     dry_run: bool,
     form: str,
 ) -> int:
@@ -365,7 +373,7 @@ def compare(
         return 0
     with live_progress("railbed compare") as progress:
         found = compare(plan, progress=progress)
-    return compare_view.show_comparison(found, form=form, strict=strict)
+    return compare_view.show_comparison(found, form=form, undecided_ok=undecided_ok)
 
 
 @commands.command()

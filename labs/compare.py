@@ -15,7 +15,7 @@ from pathlib import Path
 from labs import run_dir
 from labs.backends.base import Progress
 from labs.errors import RailbedError, SpecError
-from labs.recorded import Difference, RecordedRun, check_same_fabric, differences, find_run
+from labs.recorded import Difference, RecordedRun, check_images, check_same_fabric, differences, find_run
 from labs.replay import Measured, Measures, measure_run, metrics_of
 from labs.request import SEEDS
 from labs.spec import derived_seed
@@ -178,6 +178,8 @@ def make_plan(
     """
     a, b = find_run(ref_a), find_run(ref_b)
     check_same_fabric(a, b)
+    for run in (a, b):
+        check_images(run)
     if seed is not None and not 0 <= seed < SEEDS:
         raise SpecError(f"seed {seed}", allowed=f"an integer from 0 to {SEEDS - 1}")
     plan = Plan(a, b, rounds or 0, secrets.randbelow(SEEDS) if seed is None else seed, margin, confidence)

@@ -31,10 +31,11 @@ def show_plan(plan: Plan, *, form: str, dry_run: bool) -> None:
     )
 
 
-def show_comparison(found: Comparison, *, form: str, strict: bool) -> int:
+def show_comparison(found: Comparison, *, form: str, undecided_ok: bool) -> int:
     """Every timing of A and B side by side. 1 when B is worse, 3 when nobody can tell, else 0.
 
-    A timing that is undecided shows no regression; it is 3 only when `strict`.
+    A timing that is undecided shows no regression, and shows that there is none just as little: with `undecided_ok`
+    that is 0.
     """
     if form == "json":
         emit_json(
@@ -56,14 +57,14 @@ def show_comparison(found: Comparison, *, form: str, strict: bool) -> int:
         )
     else:
         _print(found)
-    return exit_code(found, strict=strict)
+    return exit_code(found, undecided_ok=undecided_ok)
 
 
-def exit_code(found: Comparison, *, strict: bool) -> int:
+def exit_code(found: Comparison, *, undecided_ok: bool) -> int:
     """See show_comparison."""
     if any(verdict.valid and not verdict.held for verdict in found.verdicts):
         return 1
-    if found.invalid_because or (strict and found.undecided):
+    if found.invalid_because or (found.undecided and not undecided_ok):
         return RunInvalid.exit_code
     return 0
 

@@ -20,6 +20,8 @@ POOL = IPv4Network("172.24.0.0/13")
 LABEL = "railbed-lab"
 BRIDGE_NAME = "com.docker.network.bridge.name"
 FREED_WITHIN = 10.0
+# A shorter route leads everywhere, as a VPN's two halves of the default route do: nobody lives at its end.
+NARROW = 8
 
 
 def create(lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network | None = None) -> IPv4Network:
@@ -111,7 +113,8 @@ def remove_foreign(name: str, at: str) -> None:
             if one["Name"] != name or "containerlab" not in (one.get("Labels") or {}):
                 continue
             try:
-                if engine.client(at).api.inspect_network(one["Id"]).get("Containers"):
+                # Stopped ones too: without their network they would not start again.
+                if engine.client(at).api.containers(all=True, filters={"network": one["Id"]}):
                     continue
                 engine.client(at).api.remove_network(one["Id"])
             except sdk.errors.NotFound:
@@ -151,8 +154,11 @@ def in_use() -> Iterator[tuple[IPv4Network, str]]:
         ["ip", "-4", "-j", "route", "show", "table", "all"], capture_output=True, text=True, check=True
     ).stdout
     for route in json.loads(said or "[]"):
-        if route["dst"] != "default" and route.get("type") != "local":
-            yield IPv4Network(route["dst"], strict=False), f"a route by {route.get('dev', 'this workstation')}"
+        if route["dst"] == "default" or route.get("type") == "local":
+            continue
+        network = IPv4Network(route["dst"], strict=False)
+        if network.prefixlen >= NARROW:
+            yield network, f"a route by {route.get('dev', 'this workstation')}"
 
 
 def _pool(nodes: int) -> Iterable[IPv4Network]:

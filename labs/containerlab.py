@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -128,21 +130,32 @@ def call(
         errors="replace",
         cwd=folder,
         env=environment(token, folder, scratch),
+        start_new_session=True,  # an interrupt at the terminal is for us: we end it, when it may be ended
     )
     said: list[str] = []
+    late = threading.Timer(CALL_WITHIN, _end, (child,))
     try:
+        late.start()
         started(child.pid)
         for raw in child.stderr or ():
             said.append(_ANSI.sub("", raw.rstrip()))
             line(said[-1])
-        status = child.wait(CALL_WITHIN)
+        status = child.wait()
     finally:
-        if child.poll() is None:
-            with hosts_file.unedited():
-                child.kill()
+        late.cancel()
+        _end(child)
         child.wait()
+    if late.finished.is_set() and status == -signal.SIGKILL:
+        raise DeployFailed(f"containerlab {arguments[0]} was at it for {CALL_WITHIN:g} s, and has been ended")
     if status != 0:
         raise DeployFailed(f"containerlab {arguments[0]}: {_reason(said, status)}")
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Kill a containerlab, but not while it writes the workstation's host names."""
+    if child.poll() is None:
+        with hosts_file.unedited():
+            child.kill()
 
 
 def environment(token: str, folder: Path, scratch: Path | None = None) -> dict[str, str]:

@@ -223,6 +223,13 @@ def has_image(name: str) -> bool:
     return True
 
 
+def image_id(name: str) -> str:
+    """The id of the image that a name stands for now. Raises DeployFailed when the engine holds none."""
+    at = address()
+    with asking(at):
+        return str(client(at).api.inspect_image(name)["Id"])
+
+
 def pull(name: str) -> None:
     """Fetch an image from its registry. Raises DeployFailed with the registry's reason."""
     at = address()
@@ -230,7 +237,9 @@ def pull(name: str) -> None:
     if "@" in name:
         repository, tag = name, ""
     with asking(at):
-        client(at).api.pull(repository, tag=tag or None)
+        said = client(at).api.pull(repository, tag=tag or None)
+    if not has_image(name):  # an error in the middle of a transfer comes in an answer that begins well
+        raise DeployFailed(f"the Docker engine says: {str(said).strip().splitlines()[-1:]}", remedy=remedy_for(str(said)))
 
 
 def events(labels: Mapping[str, str], since_s: float, at: str | None = None) -> Iterator[Event]:

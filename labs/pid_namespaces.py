@@ -63,3 +63,14 @@ def frozen_by_namespace(init: str) -> Mapping[int, bool]:
 
 def _is_frozen(pid: int) -> bool:
     return _status(pid) in "TtZ"
+
+
+def sleepers_of(init: int) -> set[int]:
+    """The children of a process that are a ``sleep``."""
+    found = set()
+    with suppress(OSError):
+        for word in Path(f"/proc/{init}/task/{init}/children").read_text().split():
+            with suppress(OSError):
+                if Path(f"/proc/{word}/comm").read_text().strip() == "sleep":
+                    found.add(int(word))
+    return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from labs import engine
 from labs.errors import SpecError
 from labs.load import spec_from_dict, spec_to_dict
-from labs.run_dir import RUNS_DIR
+from labs.run_dir import IMAGES_FILE, RUNS_DIR
 from labs.spec import LabSpec
 from topologies.fabric import Fabric
 from topologies.load import fabric_from_dict, fabric_to_dict
@@ -28,6 +29,7 @@ class RecordedRun:
     backend: str
     spec: LabSpec
     fabric: Fabric
+    image_ids: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -79,9 +81,29 @@ def read_run(path: Path) -> RecordedRun:
             backend=str(data["backend"]),
             spec=spec_from_dict(data["spec"]),
             fabric=fabric_from_dict(data["fabric"]),
+            image_ids=_image_ids(path / IMAGES_FILE),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(f"{file}: found no run: {error!r}", allowed="what railbed wrote") from None
+
+
+def _image_ids(file: Path) -> Mapping[str, str]:
+    try:
+        return {str(name): str(found) for name, found in json.loads(file.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+
+
+def check_images(run: RecordedRun) -> None:
+    """Raise SpecError when an image that a run played is no longer what its name stands for."""
+    for name, then in run.image_ids.items():
+        now = engine.image_id(name) if engine.has_image(name) else None
+        if now != then:
+            stands = f"now stands for {now[:19]}" if now else "is not here any more"
+            raise SpecError(
+                f"{run}: found image {name} as {then[:19]}, which {stands}",
+                allowed="a name for every build, as in my-frr:2026-01-31, or the run made anew with `railbed up`",
+            )
 
 
 def differences(a: RecordedRun, b: RecordedRun) -> tuple[Difference, ...]:

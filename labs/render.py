@@ -1,4 +1,4 @@
-"""From a spec and a design to files. Pure: the same input gives the same bytes, and nothing is asked of a machine."""
+"""From a spec and a design to files. Pure: the same input gives the same bytes, and nothing runs."""
 
 from __future__ import annotations
 

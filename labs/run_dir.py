@@ -1,6 +1,7 @@
 """A lab's run directory, ``.labs/<lab>/<stamp>/`` in the folder where it was brought up.
 
     lab.json      what the lab is: design, spec, backend, seed, timings
+    images.json   the images its containers were made of: what each name stood for
     rendered/     every file its nodes got, and the containerlab topology
     logs/         what its nodes' software wrote
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from labs.spec import RenderedLab
 
 RUNS_DIR = ".labs"
+IMAGES_FILE = "images.json"
 
 
 def owner() -> tuple[int, int]:

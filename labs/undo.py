@@ -17,6 +17,7 @@ adopted            nothing: a lab that goes on without us
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from labs.waiting import wait_until
 TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
 NETNS_DIR = Path("/run/netns")
 KILL_WITHIN = 20.0
+CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 PARKED = "clab-park-"  # where containerlab keeps a stopped node's interfaces
 # A container takes the engine a tenth of a second to make; ten times that for a workstation that does much else.
@@ -128,6 +130,19 @@ def _members(inodes: set[tuple[int, int]]) -> set[int]:
     return found
 
 
+def _guests(inodes: set[tuple[int, int]], ours: frozenset[str]) -> set[int]:
+    """Who is in one of these network namespaces, but for containers of others that share it."""
+    return {pid for pid in _members(inodes) if _containers_of(pid) <= ours}
+
+
+def _containers_of(pid: int) -> frozenset[str]:
+    """The containers that a process is in, by its control groups: the engine names those by the container's id."""
+    try:
+        return frozenset(CONTAINER_ID.findall(Path(f"/proc/{pid}/cgroup").read_text()))
+    except OSError:
+        return frozenset()
+
+
 def remove_containers(lab: str, entries: tuple[Entry, ...]) -> None:
     """Remove the containers that carry the labels of `entries`, and end what else is in their network namespaces.
 
@@ -144,7 +159,7 @@ def remove_containers(lab: str, entries: tuple[Entry, ...]) -> None:
             with ExitStack() as stack:
                 inodes = set(_networks(found, at, stack))
                 engine.remove_containers(found, at)
-                kill_until_gone(partial(_members, inodes))
+                kill_until_gone(partial(_guests, inodes, frozenset(one.id for one in found)))
 
 
 def _networks(found: Iterable[engine.Container], at: str, stack: ExitStack) -> Iterator[tuple[int, int]]:

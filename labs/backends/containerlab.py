@@ -8,6 +8,7 @@ container, out of files that are bound read-only.
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,8 @@ from labs.errors import DeployFailed, NotReady, PreflightFailed
 from labs.journal import Change, Entry, Journal
 from labs.kinds import recipe
 from labs.kinds.linux import SHIPPED, UP
-from labs.pid_namespaces import held
+from labs.pid_namespaces import held, sleepers_of
+from labs.run_dir import IMAGES_FILE
 from labs.spec import RenderedLab, to_yaml
 from labs.undo import NETNS_DIR, identity, is_process, kill_until_gone
 from labs.waiting import wait_until
@@ -70,6 +72,12 @@ class ContainerlabBackend:
                 f"containerlab runs a lab {lab.name!r} ({found[0].name}, …) that is not in our journal",
                 remedy=f"railbed adopt {lab.name}, or bring this one up under another --name",
             )
+        for name in container_names(lab).values():
+            if (NETNS_DIR / name).is_symlink() or engine.inspect(name) is not None:
+                raise PreflightFailed(
+                    f"there is a container {name}, or a name of its network namespace, that is not this lab's",
+                    remedy=f"remove it (docker rm -f {name}; rm {NETNS_DIR / name}), or choose another --name",
+                )
         network = container_network.name_of(lab.name)
         if container_network.exists(network):
             raise PreflightFailed(
@@ -91,7 +99,7 @@ class ContainerlabBackend:
         program = containerlab.find()
         at, token = engine.address(), f"{lab.name}:{secrets.token_hex(8)}"
         labels = {"railbed-lab": lab.name, "railbed-token": token}
-        names = {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
+        names = container_names(lab)
         network, room = container_network.name_of(lab.name), workstation.neighbor_room(lab)
         _fetch_images(lab, progress)
         processes, *_, containers = journal.will(
@@ -104,6 +112,7 @@ class ContainerlabBackend:
         sysctl.want(lab.name, room)
         container_network.create(lab.name, len(names), labels, lab.spec.management)
         topology = run_dir.write(run_path, f"{lab.name}.clab.yml", _topology(lab, run_path, token))
+        run_dir.write_json(run_path, IMAGES_FILE, {image: engine.image_id(image) for image in images(lab)})
         deployment = ContainerlabDeployment(lab, run_path, journal, processes, names, labels)
         deployment.record_events()
         deployment.call("deploy", topology, program=program, line=_Told(progress, lab))
@@ -119,7 +128,7 @@ class ContainerlabBackend:
         if not {"process", "containers"} <= entries.keys():
             raise NotReady(f"lab {lab.name!r} is coming up or going down", remedy="ask again in a moment")
         labels = {str(k): str(v) for k, v in mapping(entries["containers"].change.args["labels"]).items()}
-        names = {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
+        names = container_names(lab)
         return ContainerlabDeployment(lab, run_path, journal, entries["process"], names, labels)
 
 
@@ -155,6 +164,8 @@ class ContainerlabDeployment:
     def shell_argv(self, node: str, argv: Iterable[str]) -> tuple[str, ...]:
         """See Deployment."""
         self._init(node)
+        if shutil.which("docker") is None:  # an engine may be here without its command line
+            return ("nsenter", "--target", str(self._init(node)), "--all", "--", *argv)
         terminal = ("-t",) if sys.stdin.isatty() and sys.stdout.isatty() else ()
         return ("docker", "--host", self._at, "exec", "-i", *terminal, self._names[node], *argv)
 
@@ -200,13 +211,18 @@ class ContainerlabDeployment:
     def _cut_power(self, node: str) -> None:
         """No carrier and no process from one moment to the next; then containerlab puts the cables aside."""
         init = self._init(node)
-        with kernel.inside_netns(Path(f"/proc/{init}/ns/net")):
+        self.unplug(node)
+        with held(init) as members:
+            # Its first process does not count, nor the sleep in which that waits, and which it starts anew.
+            kill_until_gone(lambda: members() - {init} - sleepers_of(init))
+        self.call("stop", self._topology(), "--node", node)
+
+    def unplug(self, node: str) -> None:
+        """Take the carrier off every cable of a node, at both ends."""
+        with kernel.inside_netns(Path(f"/proc/{self._init(node)}/ns/net")):
             for port in self._lab.fabric.ports(node):
                 with suppress(OSError):  # gone already, with the container at its other end
                     kernel.set_link(port.name, up=False)
-        with held(init) as members:
-            kill_until_gone(lambda: members() - {init})
-        self.call("stop", self._topology(), "--node", node)
 
     def _topology(self) -> Path:
         return self._run_dir / f"{self._lab.name}.clab.yml"
@@ -310,6 +326,11 @@ class _Told:
         self._made += "Creating container" in line
         self._cabled += "Created link" in line
         self._progress(f"containers {self._made}/{self._nodes}, links {self._cabled}/{self._links}")
+
+
+def container_names(lab: RenderedLab) -> Mapping[str, str]:
+    """What containerlab calls the containers of a lab of ours, by node."""
+    return {node.name: f"clab-{lab.name}-{node.name}" for node in lab.fabric.nodes}
 
 
 def images(lab: RenderedLab) -> Mapping[str, str]:

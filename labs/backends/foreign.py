@@ -21,12 +21,14 @@ from labs.channels.containers import ContainerChannel
 from labs.errors import CapabilityMissing, DeployFailed, NotReady, PreflightFailed, SpecError
 from labs.journal import Change, Entry, Journal
 from labs.spec import ForeignSource, RenderedLab
-from labs.undo import identity
+from labs.undo import identity, undo
 
 NODE_LABEL = "clab-node-name"
 # What containerlab writes for the whole workstation, when it makes a network.
 SETTINGS = ("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter")
+SETTINGS_LOCK = "host.settings"  # not a lab's name: those of ours have no dot, and nobody calls theirs so
 LEAVES_BEHIND = "vxlan-stitch"
+NOT_CONTAINERLABS = "k8s-kind"  # a cluster of kind's, which carries no label of containerlab's
 UNPRIVILEGED = (
     "the engine starts no privileged containers here: in the file, under topology.defaults, say "
     "privileged: false and cap-add: [NET_ADMIN, NET_RAW, SYS_ADMIN]"
@@ -57,6 +59,12 @@ class ForeignBackend:
                 f"{_source(lab).topology}: found a {LEAVES_BEHIND} link ({stitched})",
                 allowed="links that end with their containers; start this lab with containerlab, then railbed adopt",
             )
+        nodes = workstation.mapping(workstation.mapping(lab.clab.get("topology")).get("nodes"))
+        if cluster := next((n for n, one in nodes.items() if workstation.mapping(one).get("kind") == NOT_CONTAINERLABS), None):
+            raise SpecError(
+                f"{_source(lab).topology}: found node {cluster} of kind {NOT_CONTAINERLABS}",
+                allowed="nodes that are containerlab's own containers; start this lab with containerlab, then railbed adopt",
+            )
 
     def capabilities(self) -> tuple[Capability, ...]:
         """As labs of ours on containerlab; see Backend."""
@@ -64,6 +72,12 @@ class ForeignBackend:
 
     def deploy(self, lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> ForeignDeployment:
         """One call of containerlab with their file; see Backend."""
+        # One at a time on a workstation: what containerlab sets for all of it is put back before the next one looks.
+        with index.locked(SETTINGS_LOCK, wait=True):
+            return self._deploy(lab, run_path, journal, progress)
+
+    @staticmethod
+    def _deploy(lab: RenderedLab, run_path: Path, journal: Journal, progress: Progress) -> ForeignDeployment:
         source, program = _source(lab), containerlab.find()
         at, token = engine.address(), f"{lab.name}:{secrets.token_hex(8)}"
         labels = {"containerlab": lab.name, "clab-topo-file": source.topology}
@@ -76,6 +90,7 @@ class ForeignBackend:
             Change("containerlab", {"lab": lab.name, "containers": names}),
             Change("containers", {"engine": at, "labels": labels}),
         )
+        ForeignDeployment(lab, run_path, journal, processes).record_events()
         made = 0
 
         def told(line: str) -> None:
@@ -99,6 +114,8 @@ class ForeignBackend:
             raise DeployFailed(
                 failed.message, remedy=UNPRIVILEGED if refused else engine.remedy_for(failed.message) or failed.remedy
             ) from None
+        finally:
+            undo(lab.name, journal, tuple(one for one in journal.open_entries() if one.change.undo == "setting"))
         journal.learned(containers, {"deployed": True})
         run_dir.hand_over(run_path)
         return ForeignDeployment(lab, run_path, journal, processes)
@@ -154,6 +171,8 @@ class ForeignDeployment:
             self._freeze(node, on=state is NodeState.PAUSED)
             if state is not NodeState.STOPPED:
                 return
+        if state is NodeState.STOPPED:
+            self._inner.unplug(node)  # so that nothing it says while it ends is heard
         verb = "stop" if state is NodeState.STOPPED else "start"
         containerlab.call(
             containerlab.find(),
@@ -163,6 +182,10 @@ class ForeignDeployment:
             scratch=self._run_dir,
             apart=False,
         )
+
+    def record_events(self) -> None:
+        """See ContainerlabDeployment."""
+        self._inner.record_events()
 
     def _freeze(self, node: str, *, on: bool) -> None:
         """Pause or let go on, journaled: an adopted lab must not stay paused."""

@@ -162,8 +162,12 @@ class ContainerProcess:
 
     def _pid(self) -> int:
         """The command's pid as the workstation counts; 0 when there is none any more."""
-        with engine.asking(self._at):
-            return int(engine.client(self._at).api.exec_inspect(self._id)["Pid"] or 0)
+        try:
+            with engine.asking(self._at):
+                said = engine.client(self._at).api.exec_inspect(self._id)
+        except DeployFailed:  # the container was removed, and the exec with it
+            return 0
+        return int(said["Pid"] or 0) if said["Running"] else 0
 
     def _result(self) -> CommandResult:
         """The engine learns of the end a moment after the streams have closed."""

@@ -111,7 +111,7 @@ def read_design(
         return None if before == seen[0] else "addresses and routes are still being set"
 
     waited = wait_until(f"lab {topology.name} has started", look, lambda late: late is None, within=STARTS_WITHIN)
-    if not seen[0]:
+    if not waited.held:
         raise NotReady(f"{waited}", remedy="docker logs of that container says why")
     return design_of(topology, seen[0], chosen, seed)
 

@@ -106,7 +106,7 @@ class Timing:
 
     @property
     def verdict(self) -> Verdict:
-        """The claim that B is no slower. It is false only when the whole interval lies beyond the margin."""
+        """The claim that B is no slower: false only when the whole interval lies beyond the margin, invalid when undecided."""
         numbers: dict[str, object] = {
             "outcome": str(self.outcome),
             "rounds": len(self.a),
@@ -120,7 +120,8 @@ class Timing:
         }
         rows = tuple(f"A {a:.3f} s, B {b:.3f} s" for a, b in zip(self.a, self.b, strict=True))
         claim = f"{self.metric}: B is no more than {self.margin:.0%} slower than A"
-        return Verdict(claim, self.outcome is not Outcome.SLOWER, Evidence(self.summary, numbers, rows))
+        verdict = Verdict(claim, self.outcome is not Outcome.SLOWER, Evidence(self.summary, numbers, rows))
+        return verdict.invalid(self.words) if self.outcome is Outcome.UNDECIDED else verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,13 @@ def test_a_rendered_folder_is_deployed_by_containerlab_alone(by_hand: str) -> No
             "NET_RAW",
             "SYS_ADMIN",
         }
+
+
+def test_such_a_lab_can_be_adopted(by_hand: str, tmp_path: Path) -> None:
+    """It is nobody's leftover: railbed takes it for one of its own until `down`, and leaves it running."""
+    railbed = str(Path(sys.executable).with_name("railbed"))
+    env = {**os.environ, "RAILBED_STATE_DIR": str(tmp_path / "state")}
+    for argv in (("adopt", by_hand), ("status", by_hand), ("down", by_hand)):
+        done = subprocess.run([railbed, *argv], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert {one.state for one in engine.containers({"containerlab": by_hand})} == {"running"}

@@ -39,7 +39,7 @@ class Desk:
     name: str
     env: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *argv: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *argv: str, new_session: bool = False, **env: str) -> subprocess.Popen[str]:
         """Start a command."""
         return subprocess.Popen(
             [RAILBED, *argv],
@@ -48,6 +48,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=new_session,
             text=True,
         )
 
@@ -136,6 +137,56 @@ def test_a_node_that_dies_at_start(desk: Desk) -> None:
     assert code == 2
     assert_one_message(said, "leaf1: its container ended with status 1", "railbed/host", "/run/railbed/boot exited")
     assert desk.remains() == []
+
+
+def test_a_container_of_that_name(desk: Desk) -> None:
+    """Somebody else's container is called like one of ours: refused before anything is made, and it stays."""
+    theirs = f"clab-{desk.name}-leaf1"
+    subprocess.run(["docker", "create", "--name", theirs, "railbed/host"], check=True, stdout=-3)
+    try:
+        code, said = desk.up()
+        assert code == 2
+        assert_one_message(said, f"there is a container {theirs}", "another --name")
+        assert engine.inspect(theirs) is not None
+    finally:
+        subprocess.run(["docker", "rm", "-f", theirs], check=True, stdout=-3)
+    assert desk.remains() == []
+
+
+def test_a_sidecar_in_a_nodes_network_survives(desk: Desk) -> None:
+    """A container of somebody's that shares a node's network is not ended with the lab; a program of ours there is."""
+    code, said = desk.up("pair")
+    assert code == 0, said
+    node, sidecar = f"clab-{desk.name}-host1", f"{desk.name}-sidecar"
+    run = ("docker", "run", "-d", "--name", sidecar, "--network", f"container:{node}", "railbed/host", "sleep", "600")
+    subprocess.run(run, check=True, stdout=-3)
+    ours = subprocess.Popen(["nsenter", f"--net={NETNS_DIR / node}", "--", "sleep", "600"])
+    try:
+        code, said = desk.run("down", desk.name)
+        assert code == 0, said
+        found = engine.inspect(sidecar)
+        assert found is not None
+        assert found.state == "running"
+        assert ours.wait(10) == -signal.SIGKILL
+    finally:
+        ours.kill()
+        subprocess.run(["docker", "rm", "-f", sidecar], check=True, stdout=-3)
+    assert desk.remains() == []
+
+
+def test_an_interrupt_at_the_terminal(desk: Desk) -> None:
+    """Ctrl-C goes to everything in the foreground: containerlab is ended by us, in order, and nothing is left."""
+    hosts = Path("/etc/hosts").read_text()
+    child = desk.start("up", LAB, "--name", desk.name, "--backend", "containerlab", new_session=True)
+    begun = wait_until(
+        "a container", lambda: len(engine.containers({"railbed-lab": desk.name})), lambda n: n >= 1, within=60.0
+    )
+    assert begun.held
+    os.killpg(child.pid, signal.SIGINT)
+    said, _ = child.communicate(timeout=WITHIN_S)
+    assert child.returncode == 130, said
+    assert desk.remains() == []
+    assert Path("/etc/hosts").read_text() == hosts
 
 
 def test_a_containerlab_that_is_too_old(desk: Desk) -> None:

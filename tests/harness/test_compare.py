@@ -178,16 +178,28 @@ def test_3_workstation_starved(monkeypatch: pytest.MonkeyPatch, capsys: Capture)
     assert said.out.count("invalid") == 4
 
 
-def test_undecided_is_3_only_when_strict(capsys: Capture) -> None:
+def test_3_undecided(capsys: Capture) -> None:
     recorded("jumpy", "--image", "frr=jumpy")
-    assert run(["compare", "old", "jumpy", *QUICK]) == 0
+    assert run(["compare", "old", "jumpy", *QUICK]) == 3
     assert "undecided: ±" in capsys.readouterr().out
-    assert run(["compare", "old", "jumpy", *QUICK, "--strict"]) == 3
+    assert run(["compare", "old", "jumpy", *QUICK, "--undecided-ok"]) == 0
 
 
-def test_strict_without_doubt() -> None:
-    assert run(["compare", "old", "old", *QUICK, "--strict"]) == 0
-    assert run(["compare", "old", "slow", *QUICK, "--strict"]) == 1
+def test_undecided_ok_changes_nothing_else() -> None:
+    assert run(["compare", "old", "old", *QUICK, "--undecided-ok"]) == 0
+    assert run(["compare", "old", "slow", *QUICK, "--undecided-ok"]) == 1
+
+
+def test_2_an_image_that_is_another_by_now(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`my-frr:latest` built anew since: it would be compared with itself."""
+    newest = sorted(Path(".labs/old").iterdir())[-1]
+    (newest / "images.json").write_text(json.dumps({"my-frr:latest": "sha256:" + "a" * 64}))
+    monkeypatch.setattr("labs.engine.has_image", lambda _: True)
+    monkeypatch.setattr("labs.engine.image_id", lambda _: "sha256:" + "b" * 64)
+    assert run(["compare", "old", "slow", *QUICK]) == 2
+    assert "image my-frr:latest as sha256:aaaaaaaaaaaa, which now stands for sha256:bbbb" in capsys.readouterr().err
+    monkeypatch.setattr("labs.engine.image_id", lambda _: "sha256:" + "a" * 64)
+    assert run(["compare", "old", "slow", *QUICK, "--dry-run"]) == 0
 
 
 def test_dry_run_starts_nothing(capsys: Capture) -> None:
