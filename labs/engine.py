@@ -239,7 +239,8 @@ def pull(name: str) -> None:
     with asking(at):
         said = client(at).api.pull(repository, tag=tag or None)
     if not has_image(name):  # an error in the middle of a transfer comes in an answer that begins well
-        raise DeployFailed(f"the Docker engine says: {str(said).strip().splitlines()[-1:]}", remedy=remedy_for(str(said)))
+        last = "".join(str(said).strip().splitlines()[-1:])
+        raise DeployFailed(f"the Docker engine says: {last}", remedy=remedy_for(last))
 
 
 def events(labels: Mapping[str, str], since_s: float, at: str | None = None) -> Iterator[Event]:

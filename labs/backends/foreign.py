@@ -60,10 +60,11 @@ class ForeignBackend:
                 allowed="links that end with their containers; start this lab with containerlab, then railbed adopt",
             )
         nodes = workstation.mapping(workstation.mapping(lab.clab.get("topology")).get("nodes"))
-        if cluster := next((n for n, one in nodes.items() if workstation.mapping(one).get("kind") == NOT_CONTAINERLABS), None):
+        clusters = [name for name, one in nodes.items() if workstation.mapping(one).get("kind") == NOT_CONTAINERLABS]
+        if clusters:
             raise SpecError(
-                f"{_source(lab).topology}: found node {cluster} of kind {NOT_CONTAINERLABS}",
-                allowed="nodes that are containerlab's own containers; start this lab with containerlab, then railbed adopt",
+                f"{_source(lab).topology}: found node {clusters[0]} of kind {NOT_CONTAINERLABS}",
+                allowed="nodes that are containers of containerlab's; start it with containerlab, then railbed adopt",
             )
 
     def capabilities(self) -> tuple[Capability, ...]:

@@ -39,8 +39,8 @@ class Desk:
     name: str
     env: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *argv: str, new_session: bool = False, **env: str) -> subprocess.Popen[str]:
-        """Start a command."""
+    def start(self, *argv: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command, in a session of its own."""
         return subprocess.Popen(
             [RAILBED, *argv],
             cwd=self.cwd,
@@ -48,7 +48,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=new_session,
+            start_new_session=True,
             text=True,
         )
 
@@ -177,7 +177,7 @@ def test_a_sidecar_in_a_nodes_network_survives(desk: Desk) -> None:
 def test_an_interrupt_at_the_terminal(desk: Desk) -> None:
     """Ctrl-C goes to everything in the foreground: containerlab is ended by us, in order, and nothing is left."""
     hosts = Path("/etc/hosts").read_text()
-    child = desk.start("up", LAB, "--name", desk.name, "--backend", "containerlab", new_session=True)
+    child = desk.start("up", LAB, "--name", desk.name, "--backend", "containerlab")
     begun = wait_until(
         "a container", lambda: len(engine.containers({"railbed-lab": desk.name})), lambda n: n >= 1, within=60.0
     )

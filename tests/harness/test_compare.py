@@ -192,7 +192,7 @@ def test_undecided_ok_changes_nothing_else() -> None:
 
 def test_2_an_image_that_is_another_by_now(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """`my-frr:latest` built anew since: it would be compared with itself."""
-    newest = sorted(Path(".labs/old").iterdir())[-1]
+    newest = max(Path(".labs/old").iterdir())
     (newest / "images.json").write_text(json.dumps({"my-frr:latest": "sha256:" + "a" * 64}))
     monkeypatch.setattr("labs.engine.has_image", lambda _: True)
     monkeypatch.setattr("labs.engine.image_id", lambda _: "sha256:" + "b" * 64)
