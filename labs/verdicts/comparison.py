@@ -106,7 +106,7 @@ class Timing:
 
     @property
     def verdict(self) -> Verdict:
-        """The claim that B is no slower: false when the whole interval lies beyond the margin, invalid when undecided."""
+        """The claim that B is no slower. False: the whole interval lies beyond the margin. Invalid: undecided."""
         numbers: dict[str, object] = {
             "outcome": str(self.outcome),
             "rounds": len(self.a),
