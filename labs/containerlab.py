@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,17 +121,7 @@ def call(
 
     Raises DeployFailed with what it called an error, or its last line.
     """
-    child = subprocess.Popen(
-        [*(("unshare", "--net", "--") if apart else ()), str(program.path), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd=folder,
-        env=environment(token, folder, scratch),
-        start_new_session=True,  # an interrupt at the terminal is for us: we end it, when it may be ended
-    )
+    child = _start(program, arguments, folder=folder, apart=apart, env=environment(token, folder, scratch))
     said: list[str] = []
     late = threading.Timer(CALL_WITHIN, _end, (child,))
     try:
@@ -149,6 +139,23 @@ def call(
         raise DeployFailed(f"containerlab {arguments[0]} was at it for {CALL_WITHIN:g} s, and has been ended")
     if status != 0:
         raise DeployFailed(f"containerlab {arguments[0]}: {_reason(said, status)}")
+
+
+def _start(
+    program: Program, arguments: Sequence[str], *, folder: Path, apart: bool, env: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    """Start containerlab, in a session of its own: an interrupt at the terminal is for us, and we end it in order."""
+    return subprocess.Popen(
+        [*(("unshare", "--net", "--") if apart else ()), str(program.path), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=folder,
+        env=env,
+        start_new_session=True,
+    )
 
 
 def _end(child: subprocess.Popen[str]) -> None:
