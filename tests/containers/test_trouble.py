@@ -306,7 +306,8 @@ def test_the_own_engine_will_do(own_desk: Desk) -> None:
     code, said = own_desk.up()
     assert code == 0, said
     seen = {what.split()[0] for what in own_desk.remains()}
-    assert {"container", "network", "name", "file", "entries", "in"} <= seen
+    written = {"file"} if SSH_CONFIG_DIR.is_dir() else set()  # by containerlab, where there is ssh
+    assert {"container", "network", "name", "entries", "in"} | written <= seen
     code, said = own_desk.run("down", own_desk.name)
     assert code == 0, said
     assert own_desk.remains() == []

@@ -129,7 +129,10 @@ def _container_bystanders(name: str, stack: ExitStack) -> Callable[[], object]:
         out.write(f"###### CLAB-{other}-START ######\n172.24.0.9\tclab-{other}-leaf1\t# Kind: linux\n")
         out.write(f"###### CLAB-{other}-END ######\n")
     stack.callback(_take_out_of_hosts, other)
-    settings.parent.mkdir(exist_ok=True)
+    for folder in (settings.parent.parent, settings.parent):  # a workstation without ssh has neither
+        if not folder.exists():
+            folder.mkdir()
+            stack.callback(folder.rmdir)
     settings.write_text(f"Host clab-{other}-leaf1\n  User admin\n")
     stack.callback(settings.unlink)
     process = _process_in(f"clab-{other}-leaf2", name, stack)
