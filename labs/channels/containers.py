@@ -15,7 +15,7 @@ from typing import Any
 
 from labs import engine
 from labs.channel import CommandResult
-from labs.channels.namespaces import run_in_network
+from labs.channels.namespaces import run_in_network, wait_for_words
 from labs.errors import CommandFailed, DeployFailed, NotReady
 from labs.waiting import wait_until
 
@@ -133,14 +133,7 @@ class ContainerProcess:
 
     def wait_ready(self, text: str, timeout: float) -> None:
         """Wait until its output holds `text`; see traffic.engines.base.Process."""
-        waited = wait_until(
-            f"{self.argv[0]} on {self.node} says {text!r}",
-            lambda: (text in self._all(), self.running),
-            lambda seen: seen[0] or not seen[1],
-            within=timeout,
-        )
-        if text not in self._all():
-            raise NotReady(f"{waited}; it said: {self._all().strip()[-400:]}")
+        wait_for_words(f"{self.argv[0]} on {self.node}", text, self._all, lambda: self.running, timeout)
 
     def stop(self) -> CommandResult:
         """End it (TERM, two seconds later KILL) and collect it; idempotent."""

@@ -79,6 +79,15 @@ def in_network(node: str, netns: Path, argv: tuple[str, ...]) -> BackgroundProce
     return BackgroundProcess(node, argv, ("nsenter", f"--net={netns}", "--", *argv))
 
 
+def wait_for_words(who: str, text: str, said: Callable[[], str], running: Callable[[], bool], within: float) -> None:
+    """Wait until what a process has said holds `text`. Raises NotReady past `within` seconds, or when it has ended."""
+    waited = wait_until(
+        f"{who} says {text!r}", lambda: (text in said(), running()), lambda seen: seen[0] or not seen[1], within=within
+    )
+    if text not in said():
+        raise NotReady(f"{waited}; it said: {said().strip()[-400:]}")
+
+
 class BackgroundProcess:
     """A command in a node's namespaces, its output in unnamed files. It ends with its node's init at the latest."""
 
@@ -112,14 +121,7 @@ class BackgroundProcess:
 
     def wait_ready(self, text: str, timeout: float) -> None:
         """Wait until its output holds `text`; see traffic.engines.base.Process."""
-        waited = wait_until(
-            f"{self.argv[0]} on {self.node} says {text!r}",
-            lambda: (text in self._said(), self.running),
-            lambda seen: seen[0] or not seen[1],
-            within=timeout,
-        )
-        if text not in self._said():
-            raise NotReady(f"{waited}; it said: {self._said().strip()[-400:]}")
+        wait_for_words(f"{self.argv[0]} on {self.node}", text, self._said, lambda: self.running, timeout)
 
     def _said(self) -> str:
         return self._read(self._out) + self._read(self._err)
