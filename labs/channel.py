@@ -24,7 +24,7 @@ class Channel(Protocol):
     def kernel(self, *argv: str, timeout: float = 30.0, stdin: str = "") -> CommandResult:
         """As `run`, but the workstation's own program (ip, sysctl, fping) in the node's network namespace.
 
-        What the node's kernel is asked needs nothing of its image, and costs a hundredth of entering a container.
+        What the node's kernel is asked needs nothing of its image, and costs a fraction of entering a container.
         """
         ...
 

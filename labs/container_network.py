@@ -17,7 +17,6 @@ from labs.waiting import wait_until
 # Networks of ours come out of the upper half of the block that engines take their own from (172.16.0.0/12, and
 # there from the bottom up), so that the two meet late. No fabric of ours has addresses in it.
 POOL = IPv4Network("172.24.0.0/13")
-LABEL = "railbed-lab"
 BRIDGE_NAME = "com.docker.network.bridge.name"
 FREED_WITHIN = 10.0
 # A shorter route leads everywhere, as a VPN's two halves of the default route do: nobody lives at its end.

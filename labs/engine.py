@@ -71,15 +71,17 @@ def address() -> str:
 def missing(at: str | None = None) -> str | None:
     """Why no engine answers; None when one does."""
     try:
-        _ping(at or address())
+        check(at)
     except LabError as error:
         return error.message
     return None
 
 
-def _ping(at: str) -> None:
-    with asking(at):
-        client(at).ping()
+def check(at: str | None = None) -> None:
+    """Raise NotReady or PreflightFailed, with what to do about it, unless an engine answers."""
+    found = at or address()
+    with asking(found):
+        client(found).ping()
 
 
 @cache

@@ -49,8 +49,7 @@ class ContainerlabBackend:
 
     def preflight(self, lab: RenderedLab) -> None:
         """Root, a Docker engine, containerlab, kernel features, images; see Backend."""
-        if why := engine.missing():
-            _ping_again(why)
+        engine.check()
         workstation.check_root("attaching links to containers")
         workstation.check_programs(
             {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "fping": "fping"}
@@ -357,13 +356,6 @@ def _fetch_images(lab: RenderedLab, progress: Progress) -> None:
 def lab_kind(lab: RenderedLab, node: str) -> str:
     """The kind of a node."""
     return lab.spec.kind_of(lab.fabric.node(node))
-
-
-def _ping_again(why: str) -> None:
-    """Raise the engine's own error, which says what to do about it."""
-    with engine.asking(engine.address()):
-        engine.client(engine.address()).ping()
-    raise PreflightFailed(why, remedy=engine.HOW_TO_START)
 
 
 def _topology(lab: RenderedLab, run_path: Path, token: str) -> str:

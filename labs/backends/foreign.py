@@ -42,8 +42,7 @@ class ForeignBackend:
 
     def preflight(self, lab: RenderedLab) -> None:
         """Root, a Docker engine, containerlab, a free name; see Backend."""
-        with engine.asking(engine.address()):
-            engine.client(engine.address()).ping()
+        engine.check()
         workstation.check_root("attaching links to containers")
         workstation.check_programs({"ip": "iproute2", "nsenter": "util-linux", "fping": "fping"})
         containerlab.find()
