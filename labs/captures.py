@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from labs import run_dir
-from labs.channels.namespaces import in_network
+from labs.channels.namespaces import BackgroundProcess, in_network
 from labs.kinds import driver
 from labs.lab import Lab
+from labs.waiting import wait_until
 from topologies.errors import SpecError
 from topologies.fabric import Port
 
 READY = "listening on"
+TALLY = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel")
+# In immediate mode every packet takes a slot as long as the longest that may come: by default (256 KiB in a ring of
+# 2 MiB) there are 8, and a short burst is lost. A jumbo frame is 9216 + 14 bytes; 32 MiB hold 3600 of them.
+ROOM = ("-s", "9230", "-B", "32768")
+DRAINED_WITHIN = 10.0
 
 
 @contextmanager
@@ -30,11 +39,35 @@ def capturing(lab: Lab, wanted: str, title: str) -> Iterator[None]:
             node = lab.node(port.node)
             netdev = driver(node.kind).netdev(node, port.name)
             target = folder / f"{port.node}-{port.name}.pcap"
-            argv = ("tcpdump", "-i", netdev, "-U", "-w", str(target), "--immediate-mode", "-Z", "root")
+            argv = ("tcpdump", "-i", netdev, "-U", "-w", str(target), "--immediate-mode", "-Z", "root", *ROOM)
             process = in_network(node.name, lab.deployment.netns(node.name), argv)
             stack.callback(process.stop)
             process.wait_ready(READY, timeout=10.0)
+            stack.callback(_drain, process, target.name)
         yield
+
+
+def _drain(process: BackgroundProcess, name: str) -> None:
+    """Wait until tcpdump has written what it had received when the block ended: at its end it drops the rest unread.
+
+    Warns when the kernel has dropped packets before tcpdump: such a file does not hold all that went through.
+    """
+    waited = wait_until(
+        f"the capture {name} is written",
+        lambda: _tallies(process),
+        lambda seen: not process.running or (bool(seen) and seen[-1][0] + seen[-1][2] >= seen[0][1]),
+        within=DRAINED_WITHIN,
+    )
+    dropped = waited.last[-1][2] if waited.last else 0
+    if dropped or not waited.held:
+        reason = f"the kernel dropped {dropped} packets before tcpdump" if dropped else str(waited)
+        warnings.warn(f"{name} is not complete: {reason}", stacklevel=2)
+
+
+def _tallies(process: BackgroundProcess) -> list[tuple[int, ...]]:
+    """What tcpdump has said so far, each time it was asked: packets written, received, dropped by the kernel."""
+    process.signal(signal.SIGUSR1)
+    return [tuple(map(int, tally)) for tally in TALLY.findall(process.said())]
 
 
 def _ports(lab: Lab, wanted: str) -> list[Port]:

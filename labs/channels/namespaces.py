@@ -121,9 +121,10 @@ class BackgroundProcess:
 
     def wait_ready(self, text: str, timeout: float) -> None:
         """Wait until its output holds `text`; see traffic.engines.base.Process."""
-        wait_for_words(f"{self.argv[0]} on {self.node}", text, self._said, lambda: self.running, timeout)
+        wait_for_words(f"{self.argv[0]} on {self.node}", text, self.said, lambda: self.running, timeout)
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """All it has written so far, standard output first."""
         return self._read(self._out) + self._read(self._err)
 
     def stop(self) -> CommandResult:
@@ -134,12 +135,16 @@ class BackgroundProcess:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.running:
                 break
-            for pid in self._programs() or [self._child.pid]:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            self.signal(number)
             if self._ended_within(2.0):
                 break
         return self._result()
+
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        for pid in self._programs() or [self._child.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _programs(self) -> list[int]:
         with suppress(OSError):
