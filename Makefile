@@ -13,7 +13,7 @@ ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-fabric test-netns test-containerlab nightly bench doctor lock
+.PHONY: help setup native setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-dataplane test-fabric test-netns test-containerlab nightly bench doctor lock
 
 help: ## this list
 	@echo 'make TARGET [LAB=$(LAB)] [BACKEND=$(BACKEND)]'
@@ -22,13 +22,16 @@ help: ## this list
 setup: ## install what is missing: system packages (Debian, Ubuntu), then .venv
 	@scripts/bootstrap
 
+native: setup ## build the soft ASIC and rnic, where missing or of other sources
+	@$(AS_USER) scripts/build_native
+
 setup-containerlab: setup ## a Docker engine (asks first), containerlab, images: what BACKEND=containerlab needs
 	@scripts/setup_containerlab
 
 images: ## build the images labs on containerlab start from, where missing or of an older recipe
 	@scripts/build_images
 
-lab-up: setup ## bring LAB up on BACKEND and wait until it has converged
+lab-up: native ## bring LAB up on BACKEND and wait until it has converged
 	@scripts/setup_containerlab --for '$(BACKEND)'
 	@$(RAILBED) up '$(LAB)' --backend '$(BACKEND)' $(CALLED)
 
@@ -49,24 +52,28 @@ check: ## format, lint, types, import contracts, unit tests: under a minute, no 
 	$(AS_USER) .venv/bin/ruff format --check && $(AS_USER) .venv/bin/ruff check
 	$(AS_USER) .venv/bin/mypy && $(AS_USER) .venv/bin/lint-imports && $(AS_USER) $(PYTEST) -q tests/unit
 
-test: setup setup-containerlab check test-harness test-fabric ## everything
+test: setup native setup-containerlab check test-harness test-dataplane test-fabric ## everything
 
 test-harness: setup ## golden files, and the harness on a backend that is only pretended
 	$(AS_USER) $(PYTEST) tests/golden tests/harness --junitxml=build/junit/harness.xml
 
+test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as root, without a lab
+	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/dataplane.xml
+	$(ON_LABS) tests/dataplane --junitxml=build/junit/dataplane.xml
+
 test-fabric: test-netns test-containerlab ## real labs, real packets, on both backends; as root
 
-test-netns: setup ## the same on network namespaces alone, and what needs but one backend
+test-netns: native ## the same on network namespaces alone, and what needs but one backend
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/netns.xml
 	RAILBED_LAB_BACKEND=netns $(ON_LABS) tests/fabric tests/netns --junitxml=build/junit/netns.xml
 
-test-containerlab: setup setup-containerlab ## the same in containers alone, and what only these can have
+test-containerlab: native setup-containerlab ## the same in containers alone, and what only these can have
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/containerlab.xml
 	RAILBED_LAB_BACKEND=containerlab $(ON_LABS) tests/fabric tests/containers --junitxml=build/junit/containerlab.xml
 
 nightly: test bench ## everything, and the benchmarks
 
-bench: setup ## how long labs take to come up
+bench: native ## how long labs take to come up
 	@$(AS_ROOT) scripts/bench_lab_up
 
 lock: ## resolve requirements.lock anew (needs uv)

@@ -6,10 +6,11 @@ Nothing of the lab is changed. The index gets a record, and a run directory hold
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from labs import index, reaper, run_dir
+from labs import index, lease, reaper, run_dir
 from labs.backends import workstation
 from labs.backends.base import Progress
 from labs.backends.foreign import ForeignBackend
@@ -49,7 +50,7 @@ def adopt_foreign(
         progress("reading the lab")
         rendered = adopted(name, boxes, one.labels.get(TOPOLOGY, ""), secrets.randbelow(SEEDS))
         run_path = run_dir.choose(name, folder)
-        try:
+        with lease.changing(name, "adopt"), _forgotten_on_failure(name):
             enter(rendered, ForeignBackend.name, run_path)
             journal = index.journal(name)
             journal.will(Change("adopted", {"lab": name}))
@@ -57,11 +58,17 @@ def adopt_foreign(
             lab.converged = lab.wait_converged(within, progress) if wait else None
             keep(lab)
             before_commit(lab)
-        except BaseException:
-            reaper.destroy(name)
-            raise
-        index.move_to(name, Stage.UP)
-        return lab
+            index.move_to(name, Stage.UP)
+            return lab
+
+
+@contextmanager
+def _forgotten_on_failure(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        reaper.destroy(name)
+        raise
 
 
 def _check_free(name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from labs import containerlab, engine, reaper, sysctl
+from labs import asic_preflight, containerlab, engine, reaper, sysctl
 from labs.errors import LabError
 from labs.shadowing import check_sole_distribution
 
@@ -29,7 +29,7 @@ class Finding:
 
 def examine() -> tuple[Finding, ...]:
     """Look at everything; changes nothing."""
-    return tuple(look() for look in LOOKS)
+    return (*(look() for look in LOOKS), *_soft_asic())
 
 
 def _root() -> Finding:
@@ -104,6 +104,18 @@ def _images() -> Finding:
     found = f"not built: {', '.join(lacking)}" if lacking else ", ".join(OUR_IMAGES)
     return Finding(
         "images", not lacking, found, "make images, or images of your own: railbed up --image frr=NAME", False
+    )
+
+
+def _soft_asic() -> tuple[Finding, ...]:
+    """What the soft ASIC needs; routing alone needs none of it."""
+    try:
+        features = asic_preflight.examine()
+    except LabError as error:  # somebody measures
+        return (Finding("soft ASIC", False, error.message, error.remedy, needed=False),)
+    return tuple(
+        Finding(f"soft ASIC: {one.name}", one.have, one.because or "there", one.remedy, needed=False)
+        for one in features
     )
 
 

@@ -3,6 +3,8 @@
 /var/lib/railbed/labs/<lab>/record.json    who runs it, where its run directory is, how far it has come
 /var/lib/railbed/labs/<lab>/journal.jsonl  what has to be undone (labs/journal.py)
 /var/lib/railbed/locks/<lab>               held while something changes the lab; gone when nothing does
+/var/lib/railbed/lease/                    who measures or changes interfaces (labs/lease.py); gone when nobody does
+/var/lib/railbed/cache/                    what was found out about this boot's kernel; goes with the last lab
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pathlib import Path
 
 from labs.errors import LabNotFound, LeftoverLab, PreflightFailed
 from labs.journal import JOURNAL_FILE, Journal, boot_id
+
+CACHE = "cache"
 
 
 def state_dir() -> Path:
@@ -92,16 +96,27 @@ def read(name: str) -> LabRecord:
 def write(record: LabRecord) -> None:
     """Replace a lab's record, in one step and synced."""
     folder = lab_dir(record.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except PermissionError:
-        raise _not_root(folder) from None
+    _make(folder)
     draft = folder / "record.json.new"
     with draft.open("w") as out:
         json.dump({**asdict(record), "stage": str(record.stage)}, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
     draft.replace(folder / "record.json")
+
+
+def _make(folder: Path) -> None:
+    """Make a folder of the index; one above it may go this moment, with the last lab or lock."""
+    while not folder.is_dir():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except PermissionError:
+            raise _not_root(folder) from None
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            if folder.is_file():
+                raise
 
 
 def _not_root(folder: Path) -> PreflightFailed:
@@ -123,7 +138,7 @@ def journal(name: str) -> Journal:
 def forget(name: str) -> None:
     """Remove a lab from the index, once its journal has nothing left to undo."""
     shutil.rmtree(lab_dir(name), ignore_errors=True)
-    _tidy()
+    tidy()
 
 
 def sweep() -> None:
@@ -131,14 +146,18 @@ def sweep() -> None:
     for name in _listed(state_dir() / "locks"):
         with suppress(LeftoverLab), locked(name):
             pass
-    _tidy()
+    tidy()
 
 
-def _tidy() -> None:
-    """Remove the index's folders when nothing is in them."""
-    for folder in (state_dir() / "labs", state_dir() / "locks", state_dir()):
+def tidy() -> None:
+    """Remove the index's folders when nothing is in them, and what was only kept for the labs that were."""
+    for folder in ("labs", "locks", "lease"):
         with suppress(OSError):  # not empty, or not there
-            folder.rmdir()
+            (state_dir() / folder).rmdir()
+    if _listed(state_dir()) == (CACHE,):
+        shutil.rmtree(state_dir() / CACHE, ignore_errors=True)
+    with suppress(OSError):
+        state_dir().rmdir()
 
 
 def is_held(name: str) -> bool:
@@ -165,32 +184,36 @@ def locked(name: str, *, wait: bool = False) -> Iterator[None]:
     that the file it locked is still the one of that name.
     """
     path = state_dir() / "locks" / name
-    fd = _take(path, wait)
+    try:
+        fd = take(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LeftoverLab(
+            f"lab {name!r} is being changed by another railbed command", remedy="wait for it to end"
+        ) from None
     try:
         yield
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
         os.close(fd)
-        _tidy()
+        tidy()
 
 
-def _take(path: Path, wait: bool) -> int:
+def take(path: Path, how: int) -> int:
+    """Open a file that is removed when nobody holds it, and flock it as `how` says. Raises BlockingIOError."""
     while True:
+        _make(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:
             raise _not_root(path.parent) from None
         except FileNotFoundError:  # the folder went with its last lock: make it again
             continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how)
         except BlockingIOError:
             os.close(fd)
-            raise LeftoverLab(
-                f"lab {path.name!r} is being changed by another railbed command", remedy="wait for it to end"
-            ) from None
+            raise
         with suppress(FileNotFoundError):
             if os.fstat(fd).st_ino == path.stat().st_ino:
                 return fd

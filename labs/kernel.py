@@ -76,6 +76,20 @@ def inside_netns(path: Path) -> Iterator[None]:
         os.close(home)
 
 
+@contextmanager
+def inside_new_netns() -> Iterator[None]:
+    """Put the calling thread into a network namespace of its own, which is gone after the block. Raises OSError."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            setns(home, CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
 def set_link(netdev: str, *, up: bool) -> None:
     """Set an interface of the current network namespace up or down. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:

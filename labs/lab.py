@@ -7,12 +7,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labs import index, kernel, observe, reaper, run_dir
+from labs import index, kernel, lease, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.backends.foreign import ForeignBackend
@@ -76,7 +76,7 @@ def open_lab(
             before_commit(opened)
             return opened
         player.preflight(rendered)
-        with _undone_on_failure(rendered.name), _no_room():
+        with lease.changing(rendered.name, "up"), _undone_on_failure(rendered.name), _no_room():
             run_path = _begin(rendered, player, request)
             started = time.monotonic()
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
@@ -127,7 +127,7 @@ def adopt_lab(name: str) -> Lab:
 
 def close_lab(name: str) -> int:
     """Take a lab down, whatever state it is in; returns how many changes were undone. Idempotent."""
-    with index.locked(name, wait=True):
+    with index.locked(name, wait=True), lease.changing(name, "down"):
         return reaper.destroy(name)
 
 
@@ -231,15 +231,17 @@ class Lab:
     def _set_state(self, node: str | Node, state: NodeState) -> None:
         """Change a node's state; links that a fault has set down stay down."""
         live = self.node(node)
-        with index.locked(self.name, wait=True):
-            index.read(self.name)
-            self.deployment.set_state(live.name, state)
-            cut = [e.change.args for e in index.journal(self.name).open_entries() if e.change.undo == "link"]
-        netns = self.deployment.netns(live.name)
-        for args in cut:
-            if args["netns"] == netns.name and state is NodeState.RUNNING:
-                with kernel.inside_netns(netns):
-                    kernel.set_link(str(args["netdev"]), up=False)
+        with ExitStack() as stack:
+            with index.locked(self.name, wait=True):
+                index.read(self.name)
+                stack.enter_context(lease.changing(self.name, f"making {live.name} {state}"))
+                self.deployment.set_state(live.name, state)
+                cut = [e.change.args for e in index.journal(self.name).open_entries() if e.change.undo == "link"]
+            netns = self.deployment.netns(live.name)
+            for args in cut:
+                if args["netns"] == netns.name and state is NodeState.RUNNING:
+                    with kernel.inside_netns(netns):
+                        kernel.set_link(str(args["netdev"]), up=False)
 
     @contextmanager
     def changed(self, *changes: Change) -> Iterator[None]:
@@ -253,7 +255,7 @@ class Lab:
         try:
             yield
         finally:
-            with index.locked(self.name, wait=True):
+            with index.locked(self.name, wait=True), lease.changing(self.name, "the end of a fault"):
                 journal = index.journal(self.name)
                 undo(self.name, journal, tuple(entry for entry in journal.open_entries() if entry.n in numbers))
 
@@ -273,7 +275,8 @@ def _find_running(rendered: RenderedLab, request: Request) -> Lab | None:
     if rendered.name not in index.names():
         return None
     if reaper.abandoned(rendered.name):
-        reaper.destroy(rendered.name)
+        with lease.changing(rendered.name, "clearing what a crash left"):
+            reaper.destroy(rendered.name)
         return None
     record = index.read(rendered.name)
     wanted = request.backend if request.backend != "auto" else record.backend

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs import index, run_dir
+from labs import index, lease, run_dir
 from labs.errors import LabError, LabNotFound, LeftoverLab, NotReady
 from labs.index import Stage
 from labs.journal import Entry
@@ -27,9 +27,10 @@ class Leftover:
 
 
 def destroy(name: str) -> int:
-    """Undo everything a lab has changed; the caller holds its lock. Idempotent; returns the number of changes.
+    """Undo everything a lab has changed; the caller holds its lock, and may change the network (`lease.changing`).
 
-    An interrupt waits until it is done. The run directory then belongs to its user, once nothing writes to it any more.
+    Idempotent; returns the number of changes. An interrupt waits until it is done. The run directory then belongs to
+    its user, once nothing writes to it any more.
     """
     with _uninterrupted():
         record = None
@@ -102,16 +103,22 @@ def reap() -> tuple[Leftover, ...]:
     for leftover in found:
         with index.locked(leftover.name, wait=True):
             try:
-                if abandoned(leftover.name):  # asked again: somebody may have brought it up in between
-                    destroy(leftover.name)
-                else:
-                    journal = index.journal(leftover.name)
-                    undo(leftover.name, journal, stale_faults(journal.open_entries()))
+                with lease.changing(leftover.name, "reap"):
+                    _undo_leftover(leftover.name)
             except LabError as error:
                 stuck[leftover.name] = error
+    lease.sweep()
     index.sweep()
     if stuck:
         why = "; ".join(f"lab {name!r} could not be undone: {error.message}" for name, error in stuck.items())
         remedies = [error.remedy if "reap" in error.remedy else f"{error.remedy}{AGAIN}" for error in stuck.values()]
         raise NotReady(why, remedy="; ".join(dict.fromkeys(remedies)).removeprefix(", then: "))
     return found
+
+
+def _undo_leftover(name: str) -> None:
+    if abandoned(name):  # asked again: somebody may have brought it up in between
+        destroy(name)
+        return
+    journal = index.journal(name)
+    undo(name, journal, stale_faults(journal.open_entries()))

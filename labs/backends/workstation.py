@@ -8,7 +8,8 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 
-from labs import sysctl
+from labs import asic_preflight, sysctl
+from labs.asic_preflight import Need
 from labs.backends.base import Capability
 from labs.errors import PreflightFailed
 from labs.spec import RenderedLab
@@ -57,9 +58,12 @@ def check_kernel(lab: RenderedLab) -> None:
 def capabilities() -> tuple[Capability, ...]:
     """What the kernel can and cannot do for labs."""
     seed = sysctl.path_of("net.ipv4.fib_multipath_hash_seed").exists()
+    found = asic_preflight.features()
+    lacking = "; ".join(f"{one.name}: {one.because}" for one in asic_preflight.missing(found))
     return (
         Capability("hash-seed", seed, None if seed else "fib_multipath_hash_seed came with kernel 6.11"),
-        Capability("soft-asic", False, "this release has no queues, ECN or PFC yet"),
+        Capability("soft-asic", not lacking, lacking or None),
+        *(Capability(one.name, one.have, one.because) for one in found if one.need is Need.BETTER),
     )
 
 

@@ -123,6 +123,14 @@ class BackgroundProcess:
         """Wait until its output holds `text`; see traffic.engines.base.Process."""
         wait_for_words(f"{self.argv[0]} on {self.node}", text, self.said, lambda: self.running, timeout)
 
+    def write(self, text: str) -> None:
+        """Write to its standard input. One that has ended does not read; its end says why."""
+        rest = text.encode()
+        # Past the pipe's own buffer, which would keep what could not be written and fail again when it is closed.
+        with suppress(BrokenPipeError):
+            while rest and self._child.stdin and not self._child.stdin.closed:
+                rest = rest[os.write(self._child.stdin.fileno(), rest) :]
+
     def said(self) -> str:
         """All it has written so far, standard output first."""
         return self._read(self._out) + self._read(self._err)

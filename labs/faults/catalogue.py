@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from labs import kernel
+from labs import kernel, lease
 from labs.errors import NotReady
 from labs.journal import Change
 from labs.kinds import driver
@@ -34,12 +34,13 @@ def link_down(lab: Lab, link: Link | str) -> Iterator[Link]:
     ]
     kept = [_kept(lab, port, by) for port in ends] if lab.fabric.given is not None else []
     with lab.changed(*kept, *changes):
-        for port in ends:
-            try:
-                with kernel.inside_netns(lab.deployment.netns(port.node)):
-                    kernel.set_link(_netdev(lab, port), up=False)
-            except OSError as error:
-                raise NotReady(f"{port} cannot be set down: {error}") from None
+        with lease.changing(lab.name, f"cutting {cut}"):
+            for port in ends:
+                try:
+                    with kernel.inside_netns(lab.deployment.netns(port.node)):
+                        kernel.set_link(_netdev(lab, port), up=False)
+                except OSError as error:
+                    raise NotReady(f"{port} cannot be set down: {error}") from None
         yield cut
 
 

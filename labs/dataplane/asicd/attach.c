@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Putting the programs and queues on the ports of a running lab, and taking them off, without touching forwarding.
+ *
+ * Ingress comes first everywhere, egress last, and they go in the other order: a stamped packet always meets the
+ * program that ends its time in the queue. By tcx the programs hang on links that we hold: should we die, the kernel
+ * takes them off. clsact (kernels before 6.6) is taken off by asic_release.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "asicd.h"
+
+#define TCX_INGRESS	46	/* BPF_TCX_INGRESS, BPF_TCX_EGRESS: younger than Debian 12's headers */
+#define TCX_EGRESS	47
+
+static int tcx(int program, int ifindex, int hook)
+{
+	union bpf_attr attr = {};
+
+	attr.link_create.prog_fd = program;
+	attr.link_create.target_ifindex = ifindex;
+	attr.link_create.attach_type = hook;
+	return syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
+}
+
+static void unlink_port(struct asic *asic, struct port *port, int egress)
+{
+	if (port->links[egress] >= 0)
+		close(port->links[egress]);
+	port->links[egress] = -1;
+	(void)asic;
+}
+
+static int link_port(struct asic *asic, struct node *node, struct port *port, int egress, char *error)
+{
+	int program = egress ? node->egress_fd : node->ingress_fd;
+
+	if (asic->cls_bpf)
+		return port_clsact(&node->ns, port, egress ? -1 : program, egress ? program : -1, error);
+	port->links[egress] = tcx(program, port->ifindex, egress ? TCX_EGRESS : TCX_INGRESS);
+	if (port->links[egress] >= 0)
+		return 0;
+	snprintf(error, ERROR_SIZE, "%s in %s: tcx: %s", port->name, node->ns.path, strerror(errno));
+	return -1;
+}
+
+/* The ports of a node by interface index, as its programs look them up. */
+static int node_table(struct asic *asic, struct node *node, uint16_t *table, unsigned *first, char *error)
+{
+	*first = ~0U;
+	memset(table, 0, sizeof(*table) * IFINDEXES);
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port *port = &asic->port[node->first + i];
+
+		if (port_find(&node->ns, port)) {
+			snprintf(error, ERROR_SIZE, "no interface %s in %s", port->name, node->ns.path);
+			return -1;
+		}
+		if ((unsigned)port->ifindex < *first)
+			*first = port->ifindex;
+	}
+	for (unsigned i = 0; i < node->count; i++) {
+		unsigned at = asic->port[node->first + i].ifindex - *first;
+
+		if (at >= IFINDEXES) {
+			snprintf(error, ERROR_SIZE, "%s: interface numbers lie more than %d apart", node->ns.path, IFINDEXES);
+			return -1;
+		}
+		table[at] = node->first + i;
+	}
+	return 0;
+}
+
+/* Everything of a node but its egress programs. The caller has the lock. */
+static int node_attach(struct asic *asic, struct node *node, char *error)
+{
+	static uint16_t table[IFINDEXES];
+	unsigned first;
+
+	if (namespace_enter(&node->ns)) {
+		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
+		return -1;
+	}
+	if (node_table(asic, node, table, &first, error) || node_load(asic, node, first, table, error))
+		return -1;
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port_state *state = &asic->ports[node->first + i];
+		struct port *port = &asic->port[node->first + i];
+
+		if (port_structure(&node->ns, port, &asic->profiles[state->profile], state->rate_bps, error) ||
+		    link_port(asic, node, port, 0, error))
+			return -1;
+	}
+	node->attached = 1;
+	return 0;
+}
+
+static int node_egress(struct asic *asic, struct node *node, char *error)
+{
+	if (namespace_enter(&node->ns))
+		return -1;
+	for (unsigned i = 0; i < node->count; i++)
+		if (link_port(asic, node, &asic->port[node->first + i], 1, error))
+			return -1;
+	return 0;
+}
+
+static void node_detach(struct asic *asic, struct node *node)
+{
+	int there = node->ns.fd >= 0 && !namespace_enter(&node->ns);
+
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port *port = &asic->port[node->first + i];
+
+		unlink_port(asic, port, 1);
+		unlink_port(asic, port, 0);
+		if (there && asic->cls_bpf && port->structured)
+			port_unclsact(&node->ns, port);
+		if (there)
+			port_unstructure(&node->ns, port);
+		port->structured = 0;
+		port->gates = port->closed = 0;
+		memset(port->priority, 0, sizeof(port->priority));
+		memset(port->dog, 0, sizeof(port->dog));
+		asic->ports[node->first + i].gates_closed = 0;
+		asic->ports[node->first + i].watchdog_drop = 0;
+	}
+	node_unload(node);
+	node->attached = 0;
+}
+
+/* Write down whose gates asic_release has to open, should we die. */
+static int write_ports(struct asic *asic, char *error)
+{
+	char path[300], next[310];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/ports", asic->folder);
+	snprintf(next, sizeof(next), "%s.next", path);
+	file = fopen(next, "we");
+	if (!file) {
+		snprintf(error, ERROR_SIZE, "%s: %s", next, strerror(errno));
+		return -1;
+	}
+	fprintf(file, "%d\n", asic->cls_bpf);
+	for (unsigned i = 1; i <= asic->port_count; i++)
+		fprintf(file, "%s %s\n", asic->node[asic->port[i].node].ns.path, asic->port[i].name);
+	if (fclose(file) || rename(next, path)) {
+		snprintf(error, ERROR_SIZE, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+int asic_attach(struct asic *asic, char *error)
+{
+	int failed = write_ports(asic, error);
+
+	pthread_mutex_lock(&asic->lock);
+	for (unsigned i = 0; i < asic->node_count && !failed; i++)
+		failed = node_attach(asic, &asic->node[i], error);
+	for (unsigned i = 0; i < asic->node_count && !failed; i++)
+		failed = node_egress(asic, &asic->node[i], error);
+	pthread_mutex_unlock(&asic->lock);
+	if (failed)
+		asic_detach(asic);
+	return failed;
+}
+
+void asic_detach(struct asic *asic)
+{
+	pthread_mutex_lock(&asic->lock);
+	for (unsigned i = 0; i < asic->node_count; i++) {
+		struct node *node = &asic->node[i];
+
+		for (unsigned p = 0; p < node->count; p++)
+			unlink_port(asic, &asic->port[node->first + p], 1);
+	}
+	for (unsigned i = 0; i < asic->node_count; i++)
+		node_detach(asic, &asic->node[i]);
+	pthread_mutex_unlock(&asic->lock);
+}
+
+/* True when the ports of a node are still the interfaces that its programs know. */
+static int node_same(struct asic *asic, struct node *node)
+{
+	struct namespace now = {.fd = -1};
+	char error[ERROR_SIZE];
+	int same = 1;
+
+	if (!node->attached || namespace_open(&now, node->ns.path, error))
+		return 0;
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port found = asic->port[node->first + i];
+
+		if (port_find(&now, &found) || found.ifindex != asic->port[node->first + i].ifindex ||
+		    memcmp(found.mac, asic->port[node->first + i].mac, 6))
+			same = 0;
+	}
+	namespace_close(&now);
+	return same;
+}
+
+/* Nodes may have been restarted: attach anew where interfaces are other ones now. */
+int asic_refresh(struct asic *asic, unsigned *changed, char *error)
+{
+	int failed = 0;
+
+	*changed = 0;
+	pthread_mutex_lock(&asic->lock);
+	for (unsigned i = 0; i < asic->node_count; i++) {
+		struct node *node = &asic->node[i];
+		struct namespace now;
+		char path[256];
+
+		if (node_same(asic, node))
+			continue;
+		snprintf(path, sizeof(path), "%s", node->ns.path);
+		node_detach(asic, node);
+		if (namespace_open(&now, path, error))
+			continue;	/* it is stopped: its time comes when it is started */
+		namespace_close(&node->ns);
+		node->ns = now;
+		if (node_attach(asic, node, error) || node_egress(asic, node, error)) {
+			node_detach(asic, node);
+			failed = -1;
+			break;
+		}
+		++*changed;
+	}
+	pthread_mutex_unlock(&asic->lock);
+	return failed;
+}
+
+static int64_t above(int64_t used, uint32_t reserved)
+{
+	return used > (int64_t)reserved ? used - reserved : 0;
+}
+
+static void pool_move(struct asic *asic, unsigned base, int64_t was, unsigned from, int64_t is, unsigned to)
+{
+	__atomic_fetch_sub(&asic->pools[base + from].used, was, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&asic->pools[base + to].used, is, __ATOMIC_RELAXED);
+}
+
+/* A profile may reserve other sizes, in other pools: move what is in the queues and groups now. */
+static void move_charges(struct asic *asic, unsigned number, const struct port_profile *was,
+			 const struct port_profile *is)
+{
+	struct port_state *port = &asic->ports[number];
+
+	for (unsigned i = 0; i < QUEUES; i++) {
+		int64_t depth = PACKED_BYTES(asic->queues[number * QUEUES + i].depth);
+		uint32_t key = number * QUEUES + i;
+		struct pg_state group;
+
+		pool_move(asic, port->pools, above(depth, was->queue[i].reserved), was->queue[i].pool,
+			  above(depth, is->queue[i].reserved), is->queue[i].pool);
+		if (bpf_map_lookup_elem(asic->groups_fd, &key, &group))
+			continue;
+		pool_move(asic, port->pools, above(group.used, was->pg[i].reserved), was->pg[i].pool,
+			  above(group.used, is->pg[i].reserved), is->pg[i].pool);
+	}
+}
+
+/* Turn a port to another profile and rate: one store for the programs, then its queues. */
+int asic_apply(struct asic *asic, unsigned number, unsigned profile, uint64_t rate, char *error)
+{
+	struct port_state *state = &asic->ports[number];
+	struct port *port = &asic->port[number];
+	struct node *node = &asic->node[port->node];
+	unsigned was = state->profile;
+	int failed = 0;
+
+	pthread_mutex_lock(&asic->lock);
+	state->rate_bps = rate;
+	__atomic_store_n(&state->profile, profile, __ATOMIC_RELEASE);
+	move_charges(asic, number, &asic->profiles[was], &asic->profiles[profile]);
+	if (node->attached) {
+		port_resume(asic, number);
+		memset(port->dog, 0, sizeof(port->dog));
+		state->watchdog_drop = 0;
+		failed = port_structure(&node->ns, port, &asic->profiles[profile], rate, error);
+	}
+	pthread_mutex_unlock(&asic->lock);
+	return failed;
+}
+
+/* Open every gate of a lab whose asicd is dead, by the list it has left. Safe at any time. */
+void asic_release(const char *folder)
+{
+	char path[300], line[400], error[ERROR_SIZE];
+	struct namespace ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
+	struct asic asic = {};
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/ports", folder);
+	file = fopen(path, "re");
+	if (!file)
+		return;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = 0;
+	asic.cls_bpf = line[0] == '1';
+	while (fgets(line, sizeof(line), file)) {
+		struct port port = {};
+		char where[256];
+
+		if (sscanf(line, "%255s %15s", where, port.name) != 2)
+			continue;
+		if (ns.fd < 0 || strcmp(where, ns.path)) {
+			namespace_close(&ns);
+			if (namespace_open(&ns, where, error))
+				continue;
+		}
+		if (port_find(&ns, &port))
+			continue;
+		if (asic.cls_bpf)
+			port_unclsact(&ns, &port);
+		for (unsigned q = 0; q < QUEUES; q++)
+			port_gate(&ns, &port, q, 1);
+		port_kick(&ns, &port);
+	}
+	namespace_close(&ns);
+	fclose(file);
+}
