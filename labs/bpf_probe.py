@@ -7,15 +7,13 @@ kernel's ABI (include/uapi/linux/bpf.h). Every function gives None for yes, else
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
-import platform
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# The system call's number, which no C library has a function for.
-_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
+from labs.bpf_syscall import bpf
+
 _MAP_CREATE, _PROG_LOAD, _LINK_CREATE = 0, 5, 28
 _SCHED_CLS = 3
 ARRAY, RINGBUF = 2, 27
@@ -57,7 +55,7 @@ def make_map(kind: int, size: int) -> str | None:
     value = 0 if kind == RINGBUF else 4096
     entries = size if kind == RINGBUF else size // value
     try:
-        os.close(_bpf(_MAP_CREATE, struct.pack("=5I", kind, 4 if value else 0, value, entries, 0)))
+        os.close(bpf(_MAP_CREATE, struct.pack("=5I", kind, 4 if value else 0, value, entries, 0)))
     except OSError as error:
         return _said(error, f"a map of type {kind} and {size // 1024} KiB is refused")
     return None
@@ -68,7 +66,7 @@ def tcx(ifindex: int) -> str | None:
     try:
         with _loaded(_RETURN_0) as prog:
             for way in (TCX_INGRESS, TCX_EGRESS):
-                os.close(_bpf(_LINK_CREATE, struct.pack("=4I", prog, ifindex, way, 0)))
+                os.close(bpf(_LINK_CREATE, struct.pack("=4I", prog, ifindex, way, 0)))
     except OSError as error:
         return _said(error, "a link of type tcx is refused")
     return None
@@ -81,23 +79,11 @@ def _loaded(instructions: bytes, log: ctypes.Array[ctypes.c_char] | None = None)
     told = (1, _LOG_SIZE, ctypes.addressof(log)) if log is not None else (0, 0, 0)
     count = len(instructions) // 8
     attributes = struct.pack("=IIQQIIQ", _SCHED_CLS, count, ctypes.addressof(code), ctypes.addressof(terms), *told)
-    fd = _bpf(_PROG_LOAD, attributes)
+    fd = bpf(_PROG_LOAD, attributes)
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-def _bpf(command: int, attributes: bytes) -> int:
-    number = _NUMBERS.get(platform.machine())
-    if number is None:
-        raise OSError(errno.ENOSYS, f"railbed does not know the number of bpf() on {platform.machine()}")
-    padded = attributes.ljust(128, b"\0")  # the kernel takes what it does not know for absent where it is zero
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), padded, ctypes.c_uint(len(padded)))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return int(fd)
 
 
 def _said(error: OSError, what: str) -> str:

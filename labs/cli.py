@@ -115,6 +115,7 @@ def _which(name: str | None) -> str:
 @click.option("--name", help="The running lab's name; default: LAB with - for _.")
 @click.option("--image", "images", multiple=True, metavar="KIND=NAME", help="The image of a kind, or of one node.")
 @click.option("--seed", type=int, help="Everything random comes from it; default: drawn and recorded.")
+@click.option("--profile", help="What the soft ASIC plays: a name, a file, or none; default: what the lab's file says.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the fabric has converged.")
 @_dry_run
 @_format
@@ -124,12 +125,13 @@ def up(
     name: str | None,
     images: tuple[str, ...],
     seed: int | None,
+    profile: str | None,
     wait: bool,
     dry_run: bool,
     form: str,
 ) -> int:
     """Bring a lab up: LAB is a name in the catalogs or a file. A lab that is up is reported, not rebuilt."""
-    request = Request(lab, backend=backend, name=name, seed=seed, images=split_images(images))
+    request = Request(lab, backend=backend, name=name, seed=seed, images=split_images(images), profile=profile)
     chosen, why = choose_backend(request)
     if backend == "auto" and (name or lab.replace("_", "-")) not in index.names():
         say(why)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labs import index, kernel, lease, observe, reaper, run_dir
+from labs import attaching, index, kernel, lease, observe, reaper, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
+from labs.dataplane.asic import SoftAsic
 from labs.errors import DeployFailed, LabError, LeftoverLab, NotReady
 from labs.foreign_lab import as_found, restored, stored
 from labs.index import LabRecord, Stage
@@ -84,11 +85,22 @@ def open_lab(
             deployed = time.monotonic()
             lab = Lab(rendered, player.name, deployment, run_path)
             keep(lab)
+            lab.asic = attaching.attach(
+                rendered,
+                lab.nodes,
+                deployment,
+                run_dir=run_path,
+                journal=index.journal(rendered.name),
+                required=request.profile is not None,
+                progress=progress,
+            )
+            attached = time.monotonic()
             lab.timeout_scale = timeout_scale
             lab.converged = lab.wait_converged(within, progress) if wait else None
             lab.timings = {
                 "deploy_s": round(deployed - started, 3),
-                "converge_s": round(time.monotonic() - deployed, 3) if wait else None,
+                "attach_s": round(attached - deployed, 3) if lab.asic else None,
+                "converge_s": round(time.monotonic() - attached, 3) if wait else None,
                 "total_s": round(time.monotonic() - started, 3),
             }
             keep(lab)
@@ -122,6 +134,7 @@ def adopt_lab(name: str) -> Lab:
     deployment = player.adopt(rendered, run_path, index.journal(name))
     lab = Lab(rendered, record.backend, deployment, run_path)
     lab.timings = data.get("timings", lab.timings)
+    lab.asic = attaching.attached(rendered, run_path, index.journal(name))
     return lab
 
 
@@ -141,6 +154,7 @@ class Lab:
         self.run_dir = run_path
         self.timeout_scale = 1.0
         self.converged: Verdict | None = None
+        self.asic: SoftAsic | None = None
         self.timings: dict[str, float | None] = {"deploy_s": None, "converge_s": None, "total_s": None}
         self.nodes: Mapping[str, LiveNode] = {
             node.name: LiveNode(
@@ -235,7 +249,11 @@ class Lab:
             with index.locked(self.name, wait=True):
                 index.read(self.name)
                 stack.enter_context(lease.changing(self.name, f"making {live.name} {state}"))
+                if self.asic is not None and state is NodeState.STOPPED:
+                    self.asic.leave(live.name)
                 self.deployment.set_state(live.name, state)
+                if self.asic is not None and state is NodeState.RUNNING:
+                    self.asic.refresh()
                 cut = [e.change.args for e in index.journal(self.name).open_entries() if e.change.undo == "link"]
             netns = self.deployment.netns(live.name)
             for args in cut:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from labs.errors import SpecError, Where
-from labs.spec import DEFAULT_KINDS, FIVE_TUPLE, HASH_FIELDS, Bfd, Bgp, EcmpHash, LabSpec, SessionAddressing
+from labs.spec import DEFAULT_KINDS, FIVE_TUPLE, HASH_FIELDS, NO_PROFILE, Bfd, Bgp, EcmpHash, LabSpec, SessionAddressing
 from topologies.fabric import Fabric, Tier
 from topologies.load import catalog as fabric_catalog
 from topologies.load import (
@@ -126,6 +126,10 @@ class LabFile(Strict):
     lldp: bool = True
     mtu: int = Field(default=9216, ge=1280, le=65535)
     management: ManagementEntry | None = None
+    profile: str | None = Field(
+        default=None,
+        json_schema_extra={ALLOWED: "a profile that comes with railbed (railbed profile list), a path, or none"},
+    )
 
 
 def catalog() -> tuple[str, ...]:
@@ -165,7 +169,7 @@ def load_lab(ref: str, *, seed: int = 0, kinds: Collection[str] = KNOWN_KINDS) -
     fabric = _fabric_in(source, path.parent, name)
     _check_images(read_in, source, fabric, kinds)
     _check_management(read_in, source, fabric)
-    return _spec(read_in, name, seed), fabric
+    return _spec(read_in, name, seed, path.parent), fabric
 
 
 @lru_cache
@@ -276,7 +280,14 @@ def _check_images(read_in: LabFile, source: Source, fabric: Fabric, kinds: Colle
             raise source.error(("images", key), found, allowed=allowed)
 
 
-def _spec(read_in: LabFile, name: str, seed: int) -> LabSpec:
+def _profile(ref: str | None, folder: Path) -> str | None:
+    """A profile's path is relative to the file that names it."""
+    if ref in {None, NO_PROFILE}:
+        return None
+    return str((folder / str(ref)).resolve()) if is_path(str(ref)) else ref
+
+
+def _spec(read_in: LabFile, name: str, seed: int, folder: Path) -> LabSpec:
     bgp = read_in.bgp
     every = read_in.hash.get("all")
     chosen = {tier: read_in.hash.get(tier.value, every) for tier in Tier}
@@ -303,5 +314,6 @@ def _spec(read_in: LabFile, name: str, seed: int) -> LabSpec:
         lldp=read_in.lldp,
         mtu=read_in.mtu,
         management=IPv4Network(read_in.management.subnet) if read_in.management else None,
+        profile=_profile(read_in.profile, folder),
         seed=seed,
     )

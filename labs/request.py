@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labs import containerlab, engine, index
+from labs.attaching import with_profile
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend
 from labs.backends.foreign import ForeignBackend
@@ -29,7 +30,8 @@ class Request:
     """What a user asked for: a lab or fabric by name or file, and how it is to differ from that.
 
     `owned` labs end with the process that opened them (a test run); others live until `down`. `given` is a spec and
-    its fabric, for a caller that has them; `ref` then only names them.
+    its fabric, for a caller that has them; `ref` then only names them. `profile` is what the soft ASIC is to play (a
+    name, a path, or ``none``) where it is not what the lab's file says.
     """
 
     ref: str
@@ -40,6 +42,7 @@ class Request:
     folder: Path | None = None
     owned: bool = False
     given: tuple[LabSpec, Fabric] | None = None
+    profile: str | None = None
 
 
 def choose_backend(request: Request) -> tuple[Backend, str]:
@@ -83,7 +86,9 @@ def render_request(request: Request) -> RenderedLab:
     if is_foreign(request.ref):
         check_seed(request.seed)
         drawn = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-        return from_file(request.ref, name=request.name, seed=drawn, images=request.images)
+        return with_profile(
+            from_file(request.ref, name=request.name, seed=drawn, images=request.images), request.profile
+        )
     spec, fabric = request.given or load_lab(request.ref, seed=0, kinds=KINDS)
     name = request.name or spec.name.replace("_", "-")
     check_lab_name(name)
@@ -102,7 +107,7 @@ def render_request(request: Request) -> RenderedLab:
         seed=secrets.randbelow(SEEDS) if seed is None else seed,
         images={**spec.images, **request.images},
     )
-    return render(chosen, fabric, name)
+    return with_profile(render(chosen, fabric, name), request.profile)
 
 
 def check_seed(seed: int | None) -> None:

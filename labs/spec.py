@@ -29,6 +29,7 @@ HASH_FIELDS: Mapping[str, int] = MappingProxyType(
         "INNER_L4_DST_PORT": 0x800,
     }
 )
+NO_PROFILE = "none"
 FIVE_TUPLE = ("SRC_IP", "DST_IP", "IP_PROTOCOL", "L4_SRC_PORT", "L4_DST_PORT")
 DEFAULT_KINDS: Mapping[Tier, str] = MappingProxyType(
     {Tier.HOST: "host", Tier.LEAF: "frr", Tier.SPINE: "frr", Tier.CORE: "frr"}
@@ -90,7 +91,8 @@ class LabSpec:
     `fabric` is the reference as written (a catalog name or a path); the `Fabric` itself travels beside it.
     `images` maps kind or node name to an image name (backends without images refuse them). `node_kinds` names the
     kind of single nodes where it is not that of their tier. `management` is the subnet of the containers' management
-    network, None for one that nothing here uses.
+    network, None for one that nothing here uses. `profile` is what the soft ASIC plays, by name or absolute path; None
+    for a lab without.
     """
 
     name: str
@@ -105,6 +107,7 @@ class LabSpec:
     seed: int = 0
     node_kinds: Mapping[str, str] = field(default_factory=dict)
     management: IPv4Network | None = None
+    profile: str | None = None
 
     def kind_of(self, node: Node) -> str:
         """The kind of software that plays a node."""

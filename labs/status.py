@@ -33,11 +33,13 @@ def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
     faulted = _faulted(lab)
     links = [_link(link, samples, faulted) for link in lab.fabric.links]
     expected = lab.fabric.session_ends
+    asic = _asic(lab)
     established = sum(answer.established or 0 for answer in answers.values())
     sound = (
         established == expected
         and all(node["state"] == "running" for node in nodes)
         and all(link["state"] == "up" for link in links)
+        and (asic is None or asic["alive"])
     )
     return {
         "schema": SCHEMA,
@@ -48,6 +50,7 @@ def status(lab: Lab, *, starting: bool = False) -> dict[str, object]:
         "run_dir": str(lab.run_dir),
         "nodes": nodes,
         "links": links,
+        "soft_asic": asic,
         "bgp": {"established": established, "expected": expected},
         "timings": dict(lab.timings),
         "capabilities": capabilities(lab.backend),
@@ -58,6 +61,17 @@ def capabilities(backend: str) -> dict[str, object]:
     """What labs on a backend can do here: ``{name: {"have", "because"}}``."""
     found = backend_named(backend).capabilities()
     return {item.name: {"have": item.have, "because": item.because} for item in found}
+
+
+def _asic(lab: Lab) -> dict[str, object] | None:
+    """The soft ASIC's own word; a dead one plays nothing, and holds nothing back."""
+    if lab.asic is None:
+        return None
+    try:
+        said = lab.asic.status()
+    except LabError as error:
+        return {"profile": lab.asic.profile.name, "alive": False, "because": error.message}
+    return {"profile": lab.asic.profile.name, "alive": True, "hook": said["hook"], "fifo": said["fifo"] == "1"}
 
 
 class _Answer:

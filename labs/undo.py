@@ -8,9 +8,10 @@ containers         the containers that carry the lab's labels, and whatever else
 container-network  a management network, with our labels
 containerlab       what containerlab leaves beside containers: names of namespaces, host names, ssh configuration
 foreign-network    a management network that containerlab made for somebody else's file, once nobody uses it
-setting            a setting of the workstation that containerlab overwrites
+setting            a setting of the workstation that containerlab or asicd overwrites
 paused             a container that was paused
 kept               addresses and routes of a port that go when it is set down
+soft-asic          asicd, its queues on the ports, and its maps
 adopted            nothing: a lab that goes on without us
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -36,6 +38,7 @@ from labs.waiting import wait_until
 TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
 NETNS_DIR = Path("/run/netns")
 KILL_WITHIN = 20.0
+ASICD_ENDS_WITHIN = 5.0  # 256 ports took it 0.4 s
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 PARKED = "clab-park-"  # where containerlab keeps a stopped node's interfaces
@@ -212,10 +215,11 @@ def remove_foreign_network(lab: str, entries: tuple[Entry, ...]) -> None:
 
 
 def restore_setting(lab: str, entries: tuple[Entry, ...]) -> None:
-    """Write back what containerlab has overwritten."""
+    """Write back what containerlab or asicd has overwritten, should they not have come to it."""
     del lab
     for entry in entries:
-        path = sysctl.path_of(str(entry.change.args["key"]))
+        key = str(entry.change.args["key"])
+        path = Path(key) if key.startswith("/") else sysctl.path_of(key)
         if path.read_text().strip() != entry.change.args["was"]:
             path.write_text(str(entry.change.args["was"]))
 
@@ -241,6 +245,24 @@ def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
         for line in lines:
             argv = ["nsenter", f"--net={path}", "--", "ip", *str(line).split()]
             subprocess.run(argv, capture_output=True, check=False)  # what is there again needs nothing
+
+
+def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
+    """End asicd in good order, so that it takes itself off every port; what it cannot, is taken off for it."""
+    del lab
+    for entry in entries:
+        folder, binary = Path(str(entry.change.args["folder"])), str(entry.change.args["asicd"])
+        marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode()}
+        find = partial(_carriers, marks)
+        for pid in find():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        wait_until("asicd has ended", find, lambda pids: not pids, within=ASICD_ENDS_WITHIN)
+        kill_until_gone(find)
+        if (folder / "ports").exists() and Path(binary).exists():
+            subprocess.run([binary, "--strip", str(folder)], capture_output=True, check=False, timeout=60)
+        kernel.detach(folder / "maps")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_adopted(lab: str, entries: tuple[Entry, ...]) -> None:
@@ -325,6 +347,7 @@ UNDO: Mapping[str, Undo] = MappingProxyType(
         "setting": restore_setting,
         "paused": let_go_on,
         "kept": give_back,
+        "soft-asic": remove_soft_asic,
         "adopted": forget_adopted,
     }
 )

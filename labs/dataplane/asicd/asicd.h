@@ -49,6 +49,7 @@ struct port {
 	uint8_t mac[6];
 	int links[2];		/* tcx: ingress, egress; -1 */
 	int structured;		/* the queues are there */
+	int complete;		/* and both programs */
 	unsigned gso_max_segs;	/* as found */
 	unsigned gates;		/* queues (bits) whose gate stands */
 	unsigned closed;	/* of those, closed ones */
@@ -118,7 +119,8 @@ int asic_attach(struct asic *asic, char *error);
 int asic_refresh(struct asic *asic, unsigned *changed, char *error);
 void asic_detach(struct asic *asic);
 int asic_apply(struct asic *asic, unsigned port, unsigned profile, uint64_t rate, char *error);
-void asic_release(const char *folder);
+void asic_leave(struct asic *asic, unsigned node);
+void asic_release(const char *folder, int strip);
 
 /* reactor.c */
 void *reactor(void *asic);

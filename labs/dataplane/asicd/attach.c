@@ -6,12 +6,12 @@
  * program that ends its time in the queue. By tcx the programs hang on links that we hold: should we die, the kernel
  * takes them off. clsact (kernels before 6.6) is taken off by asic_release.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/mount.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +19,43 @@
 
 #define TCX_INGRESS	46	/* BPF_TCX_INGRESS, BPF_TCX_EGRESS: younger than Debian 12's headers */
 #define TCX_EGRESS	47
+
+/*
+ * Each attach by tcx waits for a grace period, some 12 ms with the networking lock held; expedited ones take 0.1 ms.
+ * The switch for that is the whole workstation's: one asicd at a time turns it, and turns it back.
+ */
+struct hurry {
+	int lock, was;
+};
+
+static int expedited(int to)
+{
+	FILE *file = fopen("/sys/kernel/rcu_expedited", to < 0 ? "re" : "we");
+	int was = 0;
+
+	if (!file)
+		return 0;
+	if (to < 0 ? fscanf(file, "%d", &was) != 1 : fprintf(file, "%d\n", to) < 0)
+		was = 0;
+	fclose(file);
+	return was;
+}
+
+static void hurry_begin(struct hurry *hurry)
+{
+	hurry->lock = open("/run/railbed.rcu", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	if (hurry->lock >= 0)
+		flock(hurry->lock, LOCK_EX);
+	hurry->was = expedited(-1);
+	expedited(1);
+}
+
+static void hurry_end(struct hurry *hurry)
+{
+	expedited(hurry->was);
+	if (hurry->lock >= 0)
+		close(hurry->lock);
+}
 
 static int tcx(int program, int ifindex, int hook)
 {
@@ -30,12 +67,11 @@ static int tcx(int program, int ifindex, int hook)
 	return syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 }
 
-static void unlink_port(struct asic *asic, struct port *port, int egress)
+static void unlink_port(struct port *port, int egress)
 {
 	if (port->links[egress] >= 0)
 		close(port->links[egress]);
 	port->links[egress] = -1;
-	(void)asic;
 }
 
 static int link_port(struct asic *asic, struct node *node, struct port *port, int egress, char *error)
@@ -78,7 +114,10 @@ static int node_table(struct asic *asic, struct node *node, uint16_t *table, uns
 	return 0;
 }
 
-/* Everything of a node but its egress programs. The caller has the lock. */
+/*
+ * Everything of a node but its egress programs, on the ports that have none. Ports that are as they were keep their
+ * queues, and the programs they have: these know them by numbers that still hold. The caller has the lock.
+ */
 static int node_attach(struct asic *asic, struct node *node, char *error)
 {
 	static uint16_t table[IFINDEXES];
@@ -88,12 +127,15 @@ static int node_attach(struct asic *asic, struct node *node, char *error)
 		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
 		return -1;
 	}
+	node_unload(node);	/* our hold on them: what is attached stays */
 	if (node_table(asic, node, table, &first, error) || node_load(asic, node, first, table, error))
 		return -1;
 	for (unsigned i = 0; i < node->count; i++) {
 		struct port_state *state = &asic->ports[node->first + i];
 		struct port *port = &asic->port[node->first + i];
 
+		if (port->structured)
+			continue;
 		if (port_structure(&node->ns, port, &asic->profiles[state->profile], state->rate_bps, error) ||
 		    link_port(asic, node, port, 0, error))
 			return -1;
@@ -106,32 +148,44 @@ static int node_egress(struct asic *asic, struct node *node, char *error)
 {
 	if (namespace_enter(&node->ns))
 		return -1;
-	for (unsigned i = 0; i < node->count; i++)
-		if (link_port(asic, node, &asic->port[node->first + i], 1, error))
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port *port = &asic->port[node->first + i];
+
+		if (port->complete)
+			continue;
+		if (link_port(asic, node, port, 1, error))
 			return -1;
+		port->complete = 1;
+	}
 	return 0;
+}
+
+/* Take a port off; `there`: its interface is still there, in the namespace that was entered. */
+static void port_detach(struct asic *asic, struct node *node, unsigned number, int there)
+{
+	struct port *port = &asic->port[number];
+
+	unlink_port(port, 1);
+	unlink_port(port, 0);
+	if (there && asic->cls_bpf && port->structured)
+		port_unclsact(&node->ns, port);
+	if (there)
+		port_unstructure(&node->ns, port);
+	port->structured = port->complete = 0;
+	port->gates = port->closed = port->forwarding = 0;
+	memset(port->priority, 0, sizeof(port->priority));
+	memset(port->dog, 0, sizeof(port->dog));
+	port->slow_due = 0;
+	asic->ports[number].gates_closed = 0;
+	asic->ports[number].watchdog_drop = 0;
 }
 
 static void node_detach(struct asic *asic, struct node *node)
 {
 	int there = node->ns.fd >= 0 && !namespace_enter(&node->ns);
 
-	for (unsigned i = 0; i < node->count; i++) {
-		struct port *port = &asic->port[node->first + i];
-
-		unlink_port(asic, port, 1);
-		unlink_port(asic, port, 0);
-		if (there && asic->cls_bpf && port->structured)
-			port_unclsact(&node->ns, port);
-		if (there)
-			port_unstructure(&node->ns, port);
-		port->structured = 0;
-		port->gates = port->closed = 0;
-		memset(port->priority, 0, sizeof(port->priority));
-		memset(port->dog, 0, sizeof(port->dog));
-		asic->ports[node->first + i].gates_closed = 0;
-		asic->ports[node->first + i].watchdog_drop = 0;
-	}
+	for (unsigned i = 0; i < node->count; i++)
+		port_detach(asic, node, node->first + i, there);
 	node_unload(node);
 	node->attached = 0;
 }
@@ -161,14 +215,17 @@ static int write_ports(struct asic *asic, char *error)
 
 int asic_attach(struct asic *asic, char *error)
 {
+	struct hurry hurry;
 	int failed = write_ports(asic, error);
 
+	hurry_begin(&hurry);
 	pthread_mutex_lock(&asic->lock);
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)
 		failed = node_attach(asic, &asic->node[i], error);
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)
 		failed = node_egress(asic, &asic->node[i], error);
 	pthread_mutex_unlock(&asic->lock);
+	hurry_end(&hurry);
 	if (failed)
 		asic_detach(asic);
 	return failed;
@@ -176,67 +233,89 @@ int asic_attach(struct asic *asic, char *error)
 
 void asic_detach(struct asic *asic)
 {
+	struct hurry hurry;
+
+	hurry_begin(&hurry);
 	pthread_mutex_lock(&asic->lock);
 	for (unsigned i = 0; i < asic->node_count; i++) {
 		struct node *node = &asic->node[i];
 
 		for (unsigned p = 0; p < node->count; p++)
-			unlink_port(asic, &asic->port[node->first + p], 1);
+			unlink_port(&asic->port[node->first + p], 1);
 	}
 	for (unsigned i = 0; i < asic->node_count; i++)
 		node_detach(asic, &asic->node[i]);
 	pthread_mutex_unlock(&asic->lock);
+	hurry_end(&hurry);
 }
 
-/* True when the ports of a node are still the interfaces that its programs know. */
-static int node_same(struct asic *asic, struct node *node)
+/* Take off the ports whose interfaces are other ones now; returns how many, or -1 when the node is not there. */
+static int node_compare(struct asic *asic, struct node *node)
 {
 	struct namespace now = {.fd = -1};
-	char error[ERROR_SIZE];
-	int same = 1;
+	char path[256], error[ERROR_SIZE];
+	struct stat was, is;
+	int changed = 0;
 
-	if (!node->attached || namespace_open(&now, node->ns.path, error))
-		return 0;
+	snprintf(path, sizeof(path), "%s", node->ns.path);
+	if (namespace_open(&now, path, error))
+		return -1;
+	if (node->ns.fd < 0 || fstat(node->ns.fd, &was) || fstat(now.fd, &is) || was.st_ino != is.st_ino) {
+		node_detach(asic, node);
+		namespace_close(&node->ns);
+		node->ns = now;
+		return node->count;
+	}
 	for (unsigned i = 0; i < node->count; i++) {
 		struct port found = asic->port[node->first + i];
 
-		if (port_find(&now, &found) || found.ifindex != asic->port[node->first + i].ifindex ||
-		    memcmp(found.mac, asic->port[node->first + i].mac, 6))
-			same = 0;
+		if (found.complete && !port_find(&now, &found) && found.ifindex == asic->port[node->first + i].ifindex &&
+		    !memcmp(found.mac, asic->port[node->first + i].mac, 6))
+			continue;
+		port_detach(asic, node, node->first + i, 0);
+		changed++;
 	}
 	namespace_close(&now);
-	return same;
+	return changed;
 }
 
-/* Nodes may have been restarted: attach anew where interfaces are other ones now. */
+/* Nodes may have been restarted, and with them their neighbours' interfaces: attach anew where they are other ones. */
 int asic_refresh(struct asic *asic, unsigned *changed, char *error)
 {
+	struct hurry hurry;
 	int failed = 0;
 
 	*changed = 0;
+	hurry_begin(&hurry);
 	pthread_mutex_lock(&asic->lock);
-	for (unsigned i = 0; i < asic->node_count; i++) {
+	for (unsigned i = 0; i < asic->node_count && !failed; i++) {
 		struct node *node = &asic->node[i];
-		struct namespace now;
-		char path[256];
+		int ports = node_compare(asic, node);
 
-		if (node_same(asic, node))
-			continue;
-		snprintf(path, sizeof(path), "%s", node->ns.path);
-		node_detach(asic, node);
-		if (namespace_open(&now, path, error))
-			continue;	/* it is stopped: its time comes when it is started */
-		namespace_close(&node->ns);
-		node->ns = now;
-		if (node_attach(asic, node, error) || node_egress(asic, node, error)) {
-			node_detach(asic, node);
-			failed = -1;
-			break;
-		}
-		++*changed;
+		if (ports <= 0)
+			continue;	/* as it was; or it is stopped, and its time comes when it is started */
+		failed = node_attach(asic, node, error);
+		*changed += ports;
 	}
+	for (unsigned i = 0; i < asic->node_count && !failed; i++)
+		if (asic->node[i].attached)
+			failed = node_egress(asic, &asic->node[i], error);
 	pthread_mutex_unlock(&asic->lock);
+	hurry_end(&hurry);
 	return failed;
+}
+
+/* A node is about to be stopped: take everything off it, and let go of its namespace. */
+void asic_leave(struct asic *asic, unsigned node)
+{
+	struct hurry hurry;
+
+	hurry_begin(&hurry);
+	pthread_mutex_lock(&asic->lock);
+	node_detach(asic, &asic->node[node]);
+	namespace_close(&asic->node[node].ns);
+	pthread_mutex_unlock(&asic->lock);
+	hurry_end(&hurry);
 }
 
 static int64_t above(int64_t used, uint32_t reserved)
@@ -293,21 +372,37 @@ int asic_apply(struct asic *asic, unsigned number, unsigned profile, uint64_t ra
 	return failed;
 }
 
-/* Open every gate of a lab whose asicd is dead, by the list it has left. Safe at any time. */
-void asic_release(const char *folder)
+/* What a dead asicd has left on one port: closed gates, and where all is to go, its queues. */
+static void release_port(const struct namespace *ns, struct port *port, int clsact, int strip)
 {
-	char path[300], line[400], error[ERROR_SIZE];
+	if (port_find(ns, port))
+		return;
+	if (clsact)
+		port_unclsact(ns, port);
+	if (strip && port_gate(ns, port, QUEUES - 1, 1) != -ENOENT) {
+		port->structured = 1;
+		port->gso_max_segs = 65535;
+		port_unstructure(ns, port);
+		return;
+	}
+	for (unsigned q = 0; q < QUEUES; q++)
+		port_gate(ns, port, q, 1);
+	port_kick(ns, port);
+}
+
+/* Open every gate of a lab whose asicd is dead, by the list it has left; `strip`: take its queues off too. */
+void asic_release(const char *folder, int strip)
+{
 	struct namespace ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
-	struct asic asic = {};
+	char path[300], line[400], error[ERROR_SIZE];
 	FILE *file;
+	int clsact;
 
 	snprintf(path, sizeof(path), "%s/ports", folder);
 	file = fopen(path, "re");
 	if (!file)
 		return;
-	if (!fgets(line, sizeof(line), file))
-		line[0] = 0;
-	asic.cls_bpf = line[0] == '1';
+	clsact = fgets(line, sizeof(line), file) && line[0] == '1';
 	while (fgets(line, sizeof(line), file)) {
 		struct port port = {};
 		char where[256];
@@ -319,13 +414,7 @@ void asic_release(const char *folder)
 			if (namespace_open(&ns, where, error))
 				continue;
 		}
-		if (port_find(&ns, &port))
-			continue;
-		if (asic.cls_bpf)
-			port_unclsact(&ns, &port);
-		for (unsigned q = 0; q < QUEUES; q++)
-			port_gate(&ns, &port, q, 1);
-		port_kick(&ns, &port);
+		release_port(&ns, &port, clsact, strip);
 	}
 	namespace_close(&ns);
 	fclose(file);

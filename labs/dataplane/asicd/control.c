@@ -8,12 +8,12 @@
  *   port at= name= node= peer= rate= profile= local= matrix= pools= host= seed=
  *   attach                                  programs and queues onto every port
  *   refresh                                 onto those of nodes that were restarted
+ *   leave node=                             a node that is about to be stopped
  *   apply port= profile= rate=              one port, while packets flow
  *   impair port= lose= corrupt= bad_fcs= every= match= saddr= daddr= sport= dport= protocol=
  *   receiver port= drain= xoff= xon= limit= a host that takes packets slowly; drain=0: it does not
  *   detach, status, stop
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -226,7 +226,18 @@ static int do_refresh(struct asic *asic, const struct command *command, struct r
 
 	if (asic_refresh(asic, &changed, error))
 		return wrong(reply, command, error);
-	snprintf(reply->text, sizeof(reply->text), "ok nodes=%u", changed);
+	snprintf(reply->text, sizeof(reply->text), "ok ports=%u", changed);
+	return 0;
+}
+
+static int do_leave(struct asic *asic, const struct command *command, struct reply *reply)
+{
+	uint64_t node;
+	const struct number wanted[] = {{"node", asic->node_count - 1, &node}, {}};
+
+	if (numbers(reply, command, wanted))
+		return -1;
+	asic_leave(asic, node);
 	return 0;
 }
 
@@ -264,7 +275,7 @@ static const struct {
 } verbs[] = {
 	{"pool", do_pool},	   {"profile", do_profile}, {"node", do_node},	   {"port", do_port},
 	{"attach", do_attach},	   {"refresh", do_refresh}, {"apply", do_apply},   {"impair", do_impair},
-	{"receiver", do_receiver}, {"detach", do_detach},   {"status", do_status}, {"stop", do_stop},
+	{"receiver", do_receiver}, {"leave", do_leave},	   {"detach", do_detach},   {"status", do_status}, {"stop", do_stop},
 };
 
 static void obey(struct asic *asic, char *line, struct reply *reply)
@@ -339,8 +350,6 @@ void control_serve(struct asic *asic, int listener)
 			if (client >= 0)
 				converse(asic, client);
 		}
-		pthread_mutex_lock(&asic->lock);
 		reconcile(asic);
-		pthread_mutex_unlock(&asic->lock);
 	}
 }

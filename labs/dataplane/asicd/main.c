@@ -5,11 +5,11 @@
  *
  *   asicd --folder DIR --objects DIR --ports N --nodes N --profiles N --pools N --matrix N --stamp N [--cls-bpf]
  *   asicd --release DIR      open the gates that a dead asicd left closed
+ *   asicd --strip DIR        and take its queues off the ports
  *
  * It says `ready` on standard output, then takes commands at DIR/control (control.c). Its maps are under DIR/maps.
  * TERM ends it: programs and queues are taken off the ports.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -173,7 +173,7 @@ static int guard(void)
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 1)
 		return WEXITSTATUS(status);
 	say("asicd died (status %#x): every gate is opened", status);
-	asic_release(asic.folder);
+	asic_release(asic.folder, 0);
 	unmount_maps();
 	return 1;
 }
@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"folder", 1, 0, 'f'}, {"objects", 1, 0, 'o'}, {"ports", 1, 0, 'p'},   {"nodes", 1, 0, 'n'},
 		{"profiles", 1, 0, 'c'}, {"pools", 1, 0, 'b'},	 {"matrix", 1, 0, 'm'},  {"stamp", 1, 0, 's'},
-		{"cls-bpf", 0, 0, 'l'}, {"release", 1, 0, 'r'}, {}};
+		{"cls-bpf", 0, 0, 'l'}, {"release", 1, 0, 'r'}, {"strip", 1, 0, 't'}, {}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
@@ -209,7 +209,8 @@ int main(int argc, char **argv)
 		case 'm': asic.matrix_count = number(optarg); break;
 		case 's': asic.stamp = number(optarg); break;
 		case 'l': asic.cls_bpf = 1; break;
-		case 'r': asic_release(optarg); return 0;
+		case 'r': asic_release(optarg, 0); return 0;
+		case 't': asic_release(optarg, 1); return 0;
 		default: return 2;
 		}
 	}

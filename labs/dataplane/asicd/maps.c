@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The maps of a lab, and a copy of the two programs for each node. */
-#define _GNU_SOURCE
 #include <bpf/btf.h>
 #include <errno.h>
 #include <string.h>

@@ -11,7 +11,6 @@
  * and opening it wakes it when the kick comes. Its rate does not matter. HTB classes cannot be gates: one that was
  * slowed and sped up again is not woken.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +33,7 @@
 #define OVERHEAD	24		/* preamble 8, gap 12, FCS 4 */
 #define TICK_NS		64
 #define OPEN_BYTES_PER_S 2500000000U
-#define SHUT_BYTES_PER_S 100U
+#define SHUT_BYTES_PER_S 10000U	/* a bucket longer than 4.2 s is cut down to that by the kernel */
 #define SHUT_MPU	65535
 
 struct message {
@@ -89,7 +88,7 @@ static int ask(int route, struct message *message)
 
 static int route_socket(void)
 {
-	struct timeval patience = {.tv_sec = 5};
+	struct timeval patience = {.tv_sec = 1};
 	int route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
 	if (route >= 0)
@@ -465,8 +464,9 @@ int port_waiting(const struct namespace *ns, const struct port *port, unsigned q
 	char answer[4096];
 	int got;
 
+	/* The kernel answers this one as a notice to all: the asker hears it by asking for an echo. */
 	qdisc(&message, port, RTM_GETQDISC, 0, leaf_parent(queue), leaf_handle(queue), NULL);
-	message.header.nlmsg_flags = NLM_F_REQUEST;
+	message.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ECHO;
 	got = receive_all(ns->ask, &message, answer, sizeof(answer));
 	header = (void *)answer;
 	if (got < 0)

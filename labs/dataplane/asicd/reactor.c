@@ -7,7 +7,6 @@
  * with its actions drop, forward and alert. Real silicon reacts within its response time (F6: some hundred quanta at
  * most); here the reaction is a wakeup, a frame and one netlink change, and is measured: headroom has to cover it.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>

@@ -10,7 +10,6 @@
  *          all looks is lost. Which PG it was charged to is known when one PG fills the queue, and is shared out in
  *          proportion otherwise; the next quiet moment puts that right.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 
@@ -82,9 +81,13 @@ static int kernel_holds(struct asic *asic, unsigned number)
 	for (unsigned q = 0; q < QUEUES; q++) {
 		int64_t packets, bytes;
 
-		if (asic->queues[number * QUEUES + q].depth &&
-		    !port_waiting(&asic->node[port->node].ns, port, q, &packets, &bytes) && packets)
-			return 1;
+		/* No answer is no proof, but where the queue itself is gone. */
+		if (asic->queues[number * QUEUES + q].depth) {
+			int failed = port_waiting(&asic->node[port->node].ns, port, q, &packets, &bytes);
+
+			if (failed ? failed != -ENOENT && failed != -ENODEV : packets != 0)
+				return 1;
+		}
 	}
 	return 0;
 }
@@ -199,7 +202,10 @@ static void settle_pools(struct asic *asic, unsigned first, unsigned count)
 	}
 }
 
-/* One look at every port. The caller has the lock. */
+/*
+ * One look at every port. Without the lock, so that the reactor never waits for the kernel's answers to this one: what
+ * it reads changes only by commands, which come from the same thread.
+ */
 void reconcile(struct asic *asic)
 {
 	uint64_t now = now_ns();

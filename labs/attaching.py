@@ -1,0 +1,94 @@
+"""The soft ASIC of a lab: which profile it is to play, attached when the lab comes up, found again later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from labs import asic_preflight
+from labs.backends.base import Deployment, Progress
+from labs.dataplane import asic
+from labs.dataplane.asic import Place, SoftAsic
+from labs.dataplane.load import load_profile
+from labs.dataplane.profile import Profile
+from labs.errors import CapabilityMissing
+from labs.journal import Journal
+from labs.kinds import driver
+from labs.node import LiveNode
+from labs.spec import NO_PROFILE, RenderedLab
+
+QOS = PurePosixPath("qos")
+
+
+def with_profile(lab: RenderedLab, wanted: str | None) -> RenderedLab:
+    """The same rendering with the profile it is to play: `wanted`, or what its file names; checked against its fabric.
+
+    The profile is one of the rendered files, in SONiC's own words. Raises SpecError with file, line and key.
+    """
+    ref = wanted if wanted is not None else lab.spec.profile
+    if ref in {None, NO_PROFILE}:
+        return replace(lab, spec=replace(lab.spec, profile=None))
+    profile = load_profile(str(ref))
+    asic.plan_of(profile, lab.fabric, lab.spec.seed)
+    text = json.dumps(profile.tables, indent=2) + "\n"
+    spec = replace(lab.spec, profile=str(ref))
+    return replace(lab, spec=spec, files={**lab.files, QOS / f"{profile.name}.json": text})
+
+
+def attach(
+    lab: RenderedLab,
+    nodes: Mapping[str, LiveNode],
+    deployment: Deployment,
+    *,
+    run_dir: Path,
+    journal: Journal,
+    required: bool,
+    progress: Progress,
+) -> SoftAsic | None:
+    """Attach the profile of a lab that has just been deployed; None where it is to have none.
+
+    Where this workstation cannot play it, the lab goes without and `progress` says why; a profile that is `required`
+    raises CapabilityMissing instead. Raises DeployFailed.
+    """
+    if lab.spec.profile is None:
+        return None
+    try:
+        asic_preflight.require()
+    except CapabilityMissing as missing:
+        if required:
+            raise
+        progress(f"without the soft ASIC: {missing.because}")
+        return None
+    progress(f"attaching the soft ASIC, profile {lab.spec.profile}")
+    places = {
+        name: Place(
+            deployment.netns(name), {port.name: driver(node.kind).netdev(node, port.name) for port in node.ports}
+        )
+        for name, node in nodes.items()
+    }
+    return asic.attach(
+        lab.name,
+        lab.fabric,
+        _profile_in(lab, run_dir),
+        places,
+        run_dir=run_dir,
+        seed=lab.spec.seed,
+        journal=journal,
+    )
+
+
+def _profile_in(lab: RenderedLab, run_dir: Path) -> Profile:
+    """The profile among a lab's rendered files: what the user's file says by now does not matter."""
+    for path in lab.files:
+        if path.parts[0] == QOS.name:
+            return load_profile(str(run_dir / "rendered" / path))
+    return load_profile(str(lab.spec.profile))
+
+
+def attached(lab: RenderedLab, run_dir: Path, journal: Journal) -> SoftAsic | None:
+    """The soft ASIC that a running lab has; None for a lab that was brought up without."""
+    if any(entry.change.undo == "soft-asic" for entry in journal.open_entries()):
+        return SoftAsic(lab.name, lab.fabric, run_dir, lab.spec.seed)
+    return None

@@ -1,0 +1,336 @@
+"""The soft ASIC of one running lab: started, asked, changed while packets flow.
+
+asicd (labs/dataplane/asicd) is the process behind it; this module tells it what labs/dataplane/plan.py has worked out,
+over a socket, line by line. Any process may hold a `SoftAsic` of a lab: all state is in asicd and in its maps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ctypes import sizeof
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs import sysctl
+from labs.dataplane import abi, place
+from labs.dataplane.counters import AsicCounters, read_counters
+from labs.dataplane.load import load_profile
+from labs.dataplane.maps import read_maps
+from labs.dataplane.plan import LabPlan, PortPlan, plan
+from labs.dataplane.profile import Profile
+from labs.errors import DeployFailed, NotReady
+from labs.journal import Change, Journal
+from labs.run_dir import write
+from labs.spec import derived_seed
+from labs.undo import TOKEN_VARIABLE, identity
+from labs.waiting import wait_until
+from topologies.errors import SpecError
+from topologies.fabric import Fabric
+
+PROFILE_FOLDER = "profile"  # in the run directory: one file, what is being played
+# A queue that opens again at 1 Gbit/s hands its backlog over at once: measured, 1000 (the kernel's default) is too few.
+BACKLOG = {"net.core.netdev_max_backlog": 10_000}
+EXPEDITED = Path("/sys/kernel/rcu_expedited")  # asicd sets it while it attaches
+SPARE_PROFILES = 64
+ANSWER_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where asicd finds a node: its network namespace, and the interfaces behind the names of its ports."""
+
+    netns: Path
+    netdevs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What goes wrong on the wire into a port. Probabilities 0 to 1.
+
+    `every` drops each n-th frame. `blackhole` drops IPv4 packets whose five-tuple has these values (``src``, ``dst``,
+    ``sport``, ``dport``, ``protocol``), or everything when it is empty; None is none.
+    """
+
+    lose: float = 0.0
+    corrupt: float = 0.0
+    bad_fcs: float = 0.0
+    every: int = 0
+    blackhole: Mapping[str, str | int] | None = None
+
+
+class SoftAsic:
+    """A lab's soft ASIC. `plan` numbers its ports, `profile` is what was last applied."""
+
+    def __init__(self, lab: str, fabric: Fabric, run_dir: Path, seed: int) -> None:
+        self.lab = lab
+        self._fabric = fabric
+        self._run_dir = run_dir
+        self._seed = seed
+        self.profile = load_profile(str(next((run_dir / PROFILE_FOLDER).glob("*.json"))))
+        self.plan: LabPlan = plan_of(self.profile, fabric, seed)
+
+    @property
+    def alive(self) -> bool:
+        """True while asicd answers."""
+        try:
+            return bool(self.status())
+        except NotReady:
+            return False
+
+    def status(self) -> Mapping[str, str]:
+        """What asicd says of itself: pid, nodes, attached, hook (tcx or cls_bpf), fifo. Raises NotReady."""
+        return tell(self.lab, ["status"])[0]
+
+    def counters(self) -> AsicCounters:
+        """All counters of all ports, as they are now. Raises NotReady when the maps are gone."""
+        return read_counters(self.lab, self.plan)
+
+    def apply(self, profile: Profile, *, rates: Mapping[str, int] | None = None) -> int:
+        """Turn every port to another profile while packets flow; returns how many ports were turned.
+
+        Each port changes in one store: a packet is treated by the old profile or by the new one. `rates` are bit/s by
+        link name. Raises SpecError for a profile that this fabric cannot play, NotReady when asicd is gone.
+        """
+        wanted = plan_of(profile, self._fabric, self._seed, rates)
+        if wanted.pool_places != self.plan.pool_places:
+            raise SpecError("the profile has another number of pools", allowed="a profile whose pools are as many")
+        now = self._in_use()
+        free = [at for at in range(profile_slots(self.plan)) if at not in now.values()]
+        places = free[: len(wanted.profiles)]
+        if len(places) < len(wanted.profiles):
+            raise SpecError(
+                f"the profile needs {len(wanted.profiles)} kinds of port beside the {len(set(now.values()))} in use",
+                allowed=f"{profile_slots(self.plan)} in all",
+            )
+        lines = [*_pool_lines(wanted)]
+        lines += [f"profile at={at} bytes={made.hex()}" for at, made in zip(places, wanted.profiles, strict=False)]
+        lines += [f"apply port={p.number} profile={places[p.profile]} rate={p.rate_bps}" for p in wanted.ports]
+        tell(self.lab, lines)
+        self.profile, self.plan = profile, wanted
+        _keep(self._run_dir, profile)
+        return len(wanted.ports)
+
+    def _in_use(self) -> Mapping[int, int]:
+        """Which profile each port is turned to now, by number."""
+        size = sizeof(abi.PortState)
+        states = read_maps(place.maps(self.lab), {"ports": size})["ports"]
+        return {at // size: abi.PortState.from_buffer_copy(states, at).profile for at in range(size, len(states), size)}
+
+    def port(self, node: str, port: str) -> PortPlan:
+        """A port's place in the plan. Raises SpecError that lists what there is."""
+        for one in self.plan.ports:
+            if (one.node, one.name) == (node, port):
+                return one
+        names = ", ".join(f"{one.node}:{one.name}" for one in self.plan.ports[:6])
+        raise SpecError(f"{node}:{port} is no port of this lab", allowed=f"{names} …")
+
+    def impair(self, node: str, port: str, wrong: Impairment) -> None:
+        """Make the wire into a port lose, corrupt or swallow frames; ``Impairment()`` ends it."""
+        number = self.port(node, port).number
+        chances = {name: _fraction(name, getattr(wrong, name)) for name in ("lose", "corrupt", "bad_fcs")}
+        words = {"port": number, **chances, "every": wrong.every, **_match(wrong.blackhole)}
+        tell(self.lab, ["impair " + " ".join(f"{name}={value}" for name, value in words.items())])
+
+    def slow_receiver(
+        self, host: str, port: str, drain_bps: int, *, xoff: int = 200_000, xon: int = 100_000, limit: int = 2_000_000
+    ) -> None:
+        """Let a host take packets at `drain_bps` (0: as they come), pausing the network above `xoff` bytes."""
+        number = self.port(host, port).number
+        tell(self.lab, [f"receiver port={number} drain={drain_bps} xoff={xoff} xon={xon} limit={limit}"])
+
+    def leave(self, node: str) -> None:
+        """Take everything off a node that is about to be stopped."""
+        at = next(i for i, one in enumerate(self.plan.nodes) if one.name == node)
+        tell(self.lab, [f"leave node={at}"])
+
+    def refresh(self) -> None:
+        """Attach again what a restarted node and its neighbours have lost."""
+        tell(self.lab, ["refresh"])
+
+
+def plan_of(profile: Profile, fabric: Fabric, seed: int, rates: Mapping[str, int] | None = None) -> LabPlan:
+    """The plan of a lab: its chances derive from the lab's one seed."""
+    return plan(profile, fabric, rates=rates, seed=derived_seed(seed, "soft-asic"))
+
+
+def profile_slots(wanted: LabPlan) -> int:
+    """How many profiles the map holds: those in use, those that are to replace them, and some to spare."""
+    return SPARE_PROFILES + 2 * len(wanted.profiles)
+
+
+def attach(
+    lab: str,
+    fabric: Fabric,
+    profile: Profile,
+    places: Mapping[str, Place],
+    *,
+    run_dir: Path,
+    seed: int,
+    journal: Journal,
+) -> SoftAsic:
+    """Start asicd for a lab and attach it to every port of every node in `places`.
+
+    The lab's lock and a `lease.changing` are the caller's. Raises DeployFailed with asicd's own words; what was made by
+    then is in the journal.
+    """
+    wanted = plan_of(profile, fabric, seed)
+    _keep(run_dir, profile)
+    journal.will(*(Change("sysctl", {"key": key}) for key in BACKLOG))
+    if EXPEDITED.exists():
+        journal.will(Change("setting", {"key": str(EXPEDITED), "was": EXPEDITED.read_text().strip()}))
+    sysctl.want(lab, BACKLOG)
+    _start(lab, wanted, run_dir, journal)
+    try:
+        tell(lab, _lines(wanted, places))
+    except NotReady as refused:
+        raise DeployFailed(f"the soft ASIC could not be attached: {refused.message}") from None
+    return SoftAsic(lab, fabric, run_dir, seed)
+
+
+def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal) -> None:
+    folder, token = place.folder(lab), secrets.token_hex(16)
+    binary = place.native() / "asicd"
+    entry = journal.will(Change("soft-asic", {"folder": str(folder), "token": token, "asicd": str(binary)}))[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = [str(binary), "--folder", str(folder), "--objects", str(binary.parent), *_sizes(lab, wanted)]
+    log = write(run_dir, "logs/asicd.log", "")
+    with log.open("a") as errors:
+        child = subprocess.Popen(  # noqa: S603 - asicd goes on when we have ended
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, TOKEN_VARIABLE: token},
+            cwd="/",
+            start_new_session=True,
+            text=True,
+        )
+    journal.learned(entry, identity(child.pid))
+    said = child.stdout.readline().strip() if child.stdout else ""
+    if child.stdout:
+        child.stdout.close()
+    if said != "ready":
+        child.wait(ANSWER_WITHIN_S)
+        last = log.read_text().strip().splitlines()[-3:]
+        raise DeployFailed(
+            f"asicd did not start: {said or 'no word'} {' / '.join(last)}".strip(), remedy="railbed doctor"
+        )
+    child.returncode = 0  # it is nobody's child to wait for from here on
+
+
+def _sizes(lab: str, wanted: LabPlan) -> list[str]:
+    stamp = 1 + derived_seed(0, f"stamp/{lab}") % (2**13 - 1)
+    sizes = {
+        "ports": len(wanted.ports),
+        "nodes": len(wanted.nodes),
+        "profiles": profile_slots(wanted),
+        "pools": wanted.pool_places,
+        "matrix": max(1, wanted.matrix_words),
+        "stamp": stamp,
+    }
+    return [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+
+
+def _pool_lines(wanted: LabPlan) -> Iterable[str]:
+    for at, pool in wanted.pools.items():
+        yield f"pool at={at} size={pool.size} xoff={pool.headroom}"
+
+
+def _lines(wanted: LabPlan, places: Mapping[str, Place]) -> list[str]:
+    """What asicd is told to attach a plan."""
+    lines = [*_pool_lines(wanted)]
+    lines += [f"profile at={at} bytes={made.hex()}" for at, made in enumerate(wanted.profiles)]
+    for at, node in enumerate(wanted.nodes):
+        first = node.ports[0].number if node.ports else 1
+        lines.append(f"node at={at} netns={places[node.name].netns} first={first} count={len(node.ports)}")
+    for at, node in enumerate(wanted.nodes):
+        lines += [_port_line(at, port, places[node.name].netdevs[port.name]) for port in node.ports]
+    return [*lines, "attach"]
+
+
+def _port_line(node: int, port: PortPlan, netdev: str) -> str:
+    return (
+        f"port at={port.number} name={netdev} node={node} peer={port.peer} rate={port.rate_bps} "
+        f"profile={port.profile} local={port.local} matrix={port.matrix} pools={port.pools} "
+        f"host={int(port.kind)} seed={port.seed}"
+    )
+
+
+def tell(lab: str, lines: Sequence[str]) -> list[Mapping[str, str]]:
+    """Give asicd commands, one line each; returns what it answers, name by name.
+
+    Raises NotReady when it is not there, or with its words at the first command that it refuses.
+    """
+    answers: list[Mapping[str, str]] = []
+    path = place.folder(lab) / "control"
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ANSWER_WITHIN_S)
+            client.connect(str(path))
+            with client.makefile("rw") as stream:
+                for line in lines:
+                    stream.write(line + "\n")
+                    stream.flush()
+                    answer = stream.readline().strip()
+                    verdict, _, rest = answer.partition(" ")
+                    if verdict != "ok":
+                        raise NotReady(f"asicd: {rest or 'it went away'}")
+                    answers.append(dict(word.split("=", 1) for word in rest.split()))
+    except OSError as error:
+        raise NotReady(
+            f"asicd of lab {lab!r} does not answer: {error.strerror or error}",
+            remedy=f"railbed down {lab}, then up: what it played is off, and every gate is open",
+        ) from None
+    return answers
+
+
+def wait_gone(lab: str, within: float = 10.0) -> bool:
+    """Wait until a lab's asicd has ended."""
+    return wait_until(
+        "asicd has ended", lambda: (place.folder(lab) / "maps").exists(), lambda there: not there, within=within
+    ).held
+
+
+def _keep(run_dir: Path, profile: Profile) -> None:
+    for old in (run_dir / PROFILE_FOLDER).glob("*.json"):
+        old.unlink()
+    write(run_dir, f"{PROFILE_FOLDER}/{profile.name}.json", json.dumps(profile.tables, indent=2) + "\n")
+
+
+def _fraction(name: str, chance: float) -> int:
+    if not 0 <= chance <= 1:
+        raise SpecError(f"{name} {chance}", allowed="a probability, 0 to 1")
+    return round(chance * 2**32)
+
+
+_FIELDS: Mapping[str, tuple[str, abi.Match, Callable[[str | int], int]]] = {
+    "src": ("saddr", abi.Match.SADDR, lambda value: _address(str(value))),
+    "dst": ("daddr", abi.Match.DADDR, lambda value: _address(str(value))),
+    "sport": ("sport", abi.Match.SPORT, lambda value: socket.htons(int(value))),
+    "dport": ("dport", abi.Match.DPORT, lambda value: socket.htons(int(value))),
+    "protocol": ("protocol", abi.Match.PROTOCOL, int),
+}
+
+
+def _address(text: str) -> int:
+    return int.from_bytes(socket.inet_aton(text), "little")
+
+
+def _match(flow: Mapping[str, str | int] | None) -> Mapping[str, int]:
+    """A blackhole's five-tuple as asicd takes it: network byte order, as a little-endian program reads it."""
+    found = {"saddr": 0, "daddr": 0, "sport": 0, "dport": 0, "protocol": 0}
+    if flow is None:
+        return {"match": 0, **found}
+    if unknown := set(flow) - set(_FIELDS):
+        raise SpecError(f"blackhole by {sorted(unknown)[0]}", allowed=", ".join(_FIELDS))
+    bits = 0 if flow else int(abi.Match.ALL)
+    for name, value in flow.items():
+        field, bit, encoded = _FIELDS[name]
+        found[field] = encoded(value)
+        bits |= int(bit)
+    return {"match": bits, **found}
