@@ -76,6 +76,7 @@ def attach(
         run_dir=run_dir,
         seed=lab.spec.seed,
         journal=journal,
+        own_ports=lab.foreign is None,
     )
 
 

@@ -6,15 +6,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from labs import index, reaper, views
-from labs.errors import LabError, LabNotFound, RailbedError, SpecError
+from labs import cli_counters, index, reaper, views
+from labs.cli_options import dry_run_option as _dry_run
+from labs.cli_options import format_option as _format
+from labs.cli_options import lab_option as _lab_option
+from labs.cli_options import which as _which
+from labs.errors import LabError, RailbedError
 from labs.lab import Lab, Opened, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, live_progress, say
 from labs.request import Request, check_lab_name, choose_backend, render_request, split_images
@@ -81,32 +84,6 @@ def commands() -> None:
 
     --debug shows where an error comes from.
     """
-
-
-def _format(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("-f", "--format", "form", type=click.Choice(["table", "json"]), default="table")(command)
-
-
-def _lab_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--lab", "lab_name", envvar="RAILBED_LAB", help="Which running lab.")(command)
-
-
-def _dry_run(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
-
-
-def _which(name: str | None) -> str:
-    """The lab that is meant: the one named, else the only one there is. Raises LabNotFound, SpecError."""
-    if name:
-        if name not in index.names():  # a lab of somebody else's keeps the name containerlab gave it
-            check_lab_name(name)
-        return name
-    known = index.names()
-    if not known:
-        raise LabNotFound("no lab is running", remedy="railbed up starts one")
-    if len(known) > 1:
-        raise SpecError("no lab named, and several are there", allowed="--lab " + " | ".join(known))
-    return known[0]
 
 
 @commands.command()
@@ -387,10 +364,15 @@ def reap(dry_run: bool, form: str) -> None:
 
 
 @commands.command()
-@click.argument("what", type=click.Choice(["lab", "fabric"]))
+@click.argument("what", type=click.Choice(["lab", "fabric", "profile"]))
 def schema(what: str) -> None:
     """The JSON Schema of a kind of file, for editors."""
+    from labs.dataplane.load import profile_schema
     from labs.load import lab_schema
     from topologies.load import fabric_schema
 
-    emit_json(lab_schema() if what == "lab" else fabric_schema())
+    emit_json({"lab": lab_schema, "fabric": fabric_schema, "profile": profile_schema}[what]())
+
+
+commands.add_command(cli_counters.counters)
+commands.add_command(cli_counters.profile)

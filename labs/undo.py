@@ -248,18 +248,23 @@ def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
 
 
 def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
-    """End asicd in good order, so that it takes itself off every port; what it cannot, is taken off for it."""
+    """End asicd, in good order where the ports live on, so that it takes itself off; what it cannot is taken off for it.
+
+    Where the ports are the lab's own they go next, with all that is on them: there it is only killed.
+    """
     del lab
     for entry in entries:
         folder, binary = Path(str(entry.change.args["folder"])), str(entry.change.args["asicd"])
         marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode()}
         find = partial(_carriers, marks)
-        for pid in find():
+        ours = bool(entry.change.args["own_ports"])
+        for pid in () if ours else find():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        wait_until("asicd has ended", find, lambda pids: not pids, within=ASICD_ENDS_WITHIN)
+        if not ours:
+            wait_until("asicd has ended", find, lambda pids: not pids, within=ASICD_ENDS_WITHIN)
         kill_until_gone(find)
-        if (folder / "ports").exists() and Path(binary).exists():
+        if not ours and (folder / "ports").exists() and Path(binary).exists():
             subprocess.run([binary, "--strip", str(folder)], capture_output=True, check=False, timeout=60)
         kernel.detach(folder / "maps")
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO, ClassVar, cast
 
@@ -40,6 +41,7 @@ INIT = "/usr/bin/catatonit"
 JOIN = PurePosixPath("/run/railbed/join")
 # Configuring takes a tenth of a second; the rest is room for a workstation that does much else.
 JOIN_WITHIN = 60.0
+FIRST_IFINDEX = 16  # above what a namespace is born with (lo, and tunnels where the kernel has them built in)
 
 
 class NetnsBackend:
@@ -282,13 +284,17 @@ def _boot_plan(lab: RenderedLab, run_path: Path, node: str) -> dict[str, object]
 
 
 def _make_links(lab: RenderedLab) -> None:
-    """Every veth pair of the lab in one batch, each end born in its node's namespace."""
+    """Every veth pair of the lab in one batch, each end born in its node's namespace.
+
+    No two ends of a lab have the same interface number: one copy of the soft ASIC's programs then serves all of it.
+    """
     name = _netns_namer(lab.name)
+    numbers = count(FIRST_IFINDEX)
     lines = []
     for link in lab.fabric.links:
         near, far = (
-            f"name {port.name} address {mac} mtu {lab.spec.mtu} netns {name(port.node)}"
-            for port in link.ends
+            f"name {port.name} index {number} address {mac} mtu {lab.spec.mtu} netns {name(port.node)}"
+            for port, number in zip(link.ends, numbers, strict=False)
             for mac in [addressing.mac(lab.fabric, port)]
         )
         lines.append(f"link add {near} type veth peer {far}")

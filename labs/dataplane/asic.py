@@ -172,9 +172,11 @@ def attach(
     run_dir: Path,
     seed: int,
     journal: Journal,
+    own_ports: bool,
 ) -> SoftAsic:
     """Start asicd for a lab and attach it to every port of every node in `places`.
 
+    `own_ports`: the ports are the lab's own, and go when it goes down. False: they live on, as they were before.
     The lab's lock and a `lease.changing` are the caller's. Raises DeployFailed with asicd's own words; what was made by
     then is in the journal.
     """
@@ -184,7 +186,7 @@ def attach(
     if EXPEDITED.exists():
         journal.will(Change("setting", {"key": str(EXPEDITED), "was": EXPEDITED.read_text().strip()}))
     sysctl.want(lab, BACKLOG)
-    _start(lab, wanted, run_dir, journal)
+    _start(lab, wanted, run_dir, journal, own_ports=own_ports)
     try:
         tell(lab, _lines(wanted, places))
     except NotReady as refused:
@@ -192,10 +194,11 @@ def attach(
     return SoftAsic(lab, fabric, run_dir, seed)
 
 
-def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal) -> None:
+def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_ports: bool) -> None:
     folder, token = place.folder(lab), secrets.token_hex(16)
     binary = place.native() / "asicd"
-    entry = journal.will(Change("soft-asic", {"folder": str(folder), "token": token, "asicd": str(binary)}))[0]
+    made = {"folder": str(folder), "token": token, "asicd": str(binary), "own_ports": own_ports}
+    entry = journal.will(Change("soft-asic", made))[0]
     folder.mkdir(parents=True, exist_ok=True)
     argv = [str(binary), "--folder", str(folder), "--objects", str(binary.parent), *_sizes(lab, wanted)]
     log = write(run_dir, "logs/asicd.log", "")

@@ -12,7 +12,7 @@ from ctypes import LittleEndianStructure, sizeof
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from labs.dataplane import abi, place
 from labs.dataplane.abi import PortKind, packed_bytes, packed_packets
@@ -92,12 +92,12 @@ class _Reading:
     def _all(self, name: str, kind: type[Struct], least: int) -> Sequence[Struct]:
         """The entries of a map, at least so many."""
         raw = self.maps.get(name, b"").ljust(least * sizeof(kind), b"\0")
-        return (kind * (len(raw) // sizeof(kind))).from_buffer_copy(raw)
+        return list((kind * (len(raw) // sizeof(kind))).from_buffer_copy(raw))
 
     def _of_ports(self, name: str, kind: type[Struct]) -> Sequence[Struct]:
         return self._all(name, kind, len(self.plan.ports) + 1)
 
-    def _rows(self, name: str, kind: type[LittleEndianStructure]) -> Iterator[tuple[int, ...]]:
+    def _rows(self, name: str, kind: type[LittleEndianStructure]) -> Iterator[tuple[Any, ...]]:
         """The fields of the 8 entries of each port, in the structure's order: there are thousands."""
         one = _layout(kind)
         raw = self.maps.get(name, b"").ljust((len(self.plan.ports) + 1) * abi.QUEUES * one.size, b"\0")
@@ -128,13 +128,13 @@ class _Reading:
     def queues(self) -> Iterator[QueueCounters]:
         states = self._rows("queues", abi.QueueState)
         for (port, q, pool, reserved), state in zip(self._limits("queue"), states, strict=True):
-            depth, sent, sent_bytes, marked, marked_bytes, watermark, *fates = state[:18]
-            lost, stormed, detected, restored = state[18:22]
-            yield QueueCounters(
+            depth, moved, watermark, fates, lost = state[0], state[1:5], state[5], state[6:18], state[18]
+            values: tuple[Any, ...] = (
                 *(port.node, port.name, q, pool, reserved, packed_packets(depth), packed_bytes(depth), watermark),
-                *(sent, sent_bytes, marked, marked_bytes, *fates, packed_packets(lost), packed_bytes(lost)),
-                *(bool(stormed), detected, restored),
+                *(*moved, *fates, packed_packets(lost), packed_bytes(lost)),
+                *(bool(state[19]), state[20], state[21]),
             )
+            yield QueueCounters(*values)
 
     def groups(self) -> Iterator[GroupCounters]:
         states = self._rows("groups", abi.PgState)
@@ -206,9 +206,9 @@ def _port(
 @cache
 def _layout(kind: type[LittleEndianStructure]) -> struct.Struct:
     """The same structure for `struct`: a letter a field, one more for each place of an array."""
+    fields: Any = kind._fields_
     letters = []
-    for _, type_ in kind._fields_:  # type: ignore[misc]
+    for _, type_ in fields:
         element, places = (type_._type_, type_._length_) if hasattr(type_, "_length_") else (type_, 1)
         letters.append(f"{places}{element._type_}")
-    layout = struct.Struct("<" + "".join(letters).replace("l", "q").replace("L", "Q"))
-    return layout
+    return struct.Struct("<" + "".join(letters).replace("l", "q").replace("L", "Q"))

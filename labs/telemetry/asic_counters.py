@@ -1,8 +1,8 @@
 """What the soft ASIC has counted, as frozen records. Packets and bytes are frames as Linux counts them.
 
-Counters only grow while asicd runs, and can be subtracted: ``later - earlier``. Levels (depths, bytes in use), watermarks
-and states are those of `later`. `to_dict()` of each record speaks SAI's and SONiC's names; what these have no word for
-begins with RAILBED_.
+Counters only grow while asicd runs, and can be subtracted: ``later - earlier``. Levels (depths, bytes in use),
+watermarks and states are those of `later`. `to_dict()` of each record speaks SAI's and SONiC's names; what these have
+no word for begins with RAILBED_.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PortCounters:
 
     `pfc_rx` are 802.1Qbb frames that named the priority with a pause time above 0, `pfc_xon_rx` those with 0.
     `paused_ns`: how long the priority was held back, in pauses that have ended. `unstamped`: frames that came past the
-    far end's queues. `lost_*`: packets that the kernel lost between this port's queues and the far end, by what it says.
+    far end's queues. `lost_*`: packets lost between this port's queues and the far end, by what the kernel says.
     """
 
     node: str

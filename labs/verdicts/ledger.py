@@ -113,9 +113,7 @@ def nothing_left(counters: AsicCounters) -> Verdict:
     rows += [f"{held}: {held.packets} packets, {held.bytes} bytes" for held in counters.held]
     told = f"{len(rows)} places are not empty" if rows else "every queue, PG and pool is empty"
     numbers = {"not_empty": len(rows), "lost_in_kernel": lost_in_kernel(counters)}
-    verdict = Verdict(
-        EMPTY, not rows, Evidence(told, numbers, tuple(rows[:MOST_ROWS])), fidelity=Fidelity.EMULATED
-    )
+    verdict = Verdict(EMPTY, not rows, Evidence(told, numbers, tuple(rows[:MOST_ROWS])), fidelity=Fidelity.EMULATED)
     return verdict.invalid("packets were still on their way") if rows and counters.moving else verdict
 
 

@@ -29,7 +29,6 @@ struct namespace {
 struct node {
 	struct namespace ns;
 	unsigned first, count;	/* ports */
-	struct bpf_object *ingress, *egress;
 	int ingress_fd, egress_fd;
 	int attached;
 };
@@ -86,7 +85,7 @@ struct asic {
 	struct receiver *receivers;
 	struct asicd_state *state;
 	int groups_fd, events_fd, repair_fd;
-	struct bpf_object *repair;
+	struct bpf_object *repair, *ingress, *egress;
 	pthread_mutex_t lock;	/* over everything here; the maps have their own law */
 	volatile int stopping;
 	int wake;		/* eventfd: the reactor looks anew */

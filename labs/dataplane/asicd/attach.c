@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -87,49 +88,96 @@ static int link_port(struct asic *asic, struct node *node, struct port *port, in
 	return -1;
 }
 
-/* The ports of a node by interface index, as its programs look them up. */
-static int node_table(struct asic *asic, struct node *node, uint16_t *table, unsigned *first, char *error)
+/* Find a node's ports, in its namespace. */
+static int node_find(struct asic *asic, struct node *node, char *error)
 {
-	*first = ~0U;
-	memset(table, 0, sizeof(*table) * IFINDEXES);
-	for (unsigned i = 0; i < node->count; i++) {
-		struct port *port = &asic->port[node->first + i];
-
-		if (port_find(&node->ns, port)) {
-			snprintf(error, ERROR_SIZE, "no interface %s in %s", port->name, node->ns.path);
-			return -1;
-		}
-		if ((unsigned)port->ifindex < *first)
-			*first = port->ifindex;
-	}
-	for (unsigned i = 0; i < node->count; i++) {
-		unsigned at = asic->port[node->first + i].ifindex - *first;
-
-		if (at >= IFINDEXES) {
-			snprintf(error, ERROR_SIZE, "%s: interface numbers lie more than %d apart", node->ns.path, IFINDEXES);
-			return -1;
-		}
-		table[at] = node->first + i;
-	}
-	return 0;
-}
-
-/*
- * Everything of a node but its egress programs, on the ports that have none. Ports that are as they were keep their
- * queues, and the programs they have: these know them by numbers that still hold. The caller has the lock.
- */
-static int node_attach(struct asic *asic, struct node *node, char *error)
-{
-	static uint16_t table[IFINDEXES];
-	unsigned first;
-
 	if (namespace_enter(&node->ns)) {
 		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
 		return -1;
 	}
-	node_unload(node);	/* our hold on them: what is attached stays */
-	if (node_table(asic, node, table, &first, error) || node_load(asic, node, first, table, error))
+	for (unsigned i = 0; i < node->count; i++) {
+		struct port *port = &asic->port[node->first + i];
+
+		if (!port_find(&node->ns, port))
+			continue;
+		snprintf(error, ERROR_SIZE, "no interface %s in %s", port->name, node->ns.path);
 		return -1;
+	}
+	return 0;
+}
+
+/* Ports by interface index, as one copy of the programs looks them up. */
+struct table {
+	unsigned first;		/* interface index */
+	unsigned last;
+	uint16_t port[IFINDEXES];
+};
+
+/* Enter a node's ports into a table; returns -1, with the table as it was, where they meet others or lie too far. */
+static int table_add(struct asic *asic, struct table *table, const struct node *node)
+{
+	unsigned low = ~0U, high = 0;
+
+	for (unsigned i = 0; i < node->count; i++) {
+		unsigned at = asic->port[node->first + i].ifindex;
+
+		low = at < low ? at : low;
+		high = at > high ? at : high;
+	}
+	if (!table->first)
+		table->first = low > IFINDEXES / 2 ? low - IFINDEXES / 2 : 1;
+	if (low < table->first || high - table->first >= IFINDEXES)
+		return -1;
+	for (unsigned i = 0; i < node->count; i++)
+		if (table->port[asic->port[node->first + i].ifindex - table->first])
+			return -1;
+	for (unsigned i = 0; i < node->count; i++)
+		table->port[asic->port[node->first + i].ifindex - table->first] = node->first + i;
+	return 0;
+}
+
+/*
+ * Load the programs for the nodes from `at` on, as many of them as one table holds. Interface numbers are a namespace's
+ * own: where no two ports of a lab have the same, one copy serves all of it, else each node that meets another gets
+ * one more. Returns how many nodes are served, or -1.
+ */
+static int nodes_load(struct asic *asic, unsigned at, unsigned most, char *error)
+{
+	struct table *table = calloc(1, sizeof(*table));
+	struct node *head = &asic->node[at];
+	int served = 0;
+
+	if (!table) {
+		snprintf(error, ERROR_SIZE, "out of memory");
+		return -1;
+	}
+	while ((unsigned)served < most && !table_add(asic, table, &asic->node[at + served]))
+		served++;
+	if (!served) {
+		snprintf(error, ERROR_SIZE, "%s: interface numbers lie more than %d apart", head->ns.path, IFINDEXES / 2);
+		served = -1;
+	} else if (node_load(asic, head, table->first, table->port, error)) {
+		served = -1;
+	}
+	free(table);
+	for (int i = 1; i < served; i++) {
+		node_unload(&head[i]);
+		head[i].ingress_fd = fcntl(head->ingress_fd, F_DUPFD_CLOEXEC, 0);
+		head[i].egress_fd = fcntl(head->egress_fd, F_DUPFD_CLOEXEC, 0);
+	}
+	return served;
+}
+
+/*
+ * The queues and the ingress program, on the ports of a node that have none. Ports that are as they were keep their
+ * queues, and the programs they have: these know them by numbers that still hold. The caller has the lock.
+ */
+static int node_attach(struct asic *asic, struct node *node, char *error)
+{
+	if (namespace_enter(&node->ns)) {
+		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
+		return -1;
+	}
 	for (unsigned i = 0; i < node->count; i++) {
 		struct port_state *state = &asic->ports[node->first + i];
 		struct port *port = &asic->port[node->first + i];
@@ -215,11 +263,17 @@ static int write_ports(struct asic *asic, char *error)
 
 int asic_attach(struct asic *asic, char *error)
 {
+	int failed = write_ports(asic, error), served;
 	struct hurry hurry;
-	int failed = write_ports(asic, error);
 
 	hurry_begin(&hurry);
 	pthread_mutex_lock(&asic->lock);
+	for (unsigned i = 0; i < asic->node_count && !failed; i++)
+		failed = node_find(asic, &asic->node[i], error);
+	for (unsigned i = 0; i < asic->node_count && !failed; i += served) {
+		served = nodes_load(asic, i, asic->node_count - i, error);
+		failed = served < 0;
+	}
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)
 		failed = node_attach(asic, &asic->node[i], error);
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)
@@ -294,7 +348,7 @@ int asic_refresh(struct asic *asic, unsigned *changed, char *error)
 
 		if (ports <= 0)
 			continue;	/* as it was; or it is stopped, and its time comes when it is started */
-		failed = node_attach(asic, node, error);
+		failed = node_find(asic, node, error) || nodes_load(asic, i, 1, error) < 0 || node_attach(asic, node, error);
 		*changed += ports;
 	}
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)

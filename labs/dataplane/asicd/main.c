@@ -103,7 +103,8 @@ static int prepare(char *error)
 	for (unsigned i = 0; i <= asic.port_count; i++)
 		asic.port[i].links[0] = asic.port[i].links[1] = -1;
 	for (unsigned i = 0; i < asic.node_count; i++)
-		asic.node[i].ns = (struct namespace){.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
+		asic.node[i] = (struct node){
+			.ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1}, .ingress_fd = -1, .egress_fd = -1};
 	return mount_maps(error) || maps_open(&asic, error) ? -1 : 0;
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The maps of a lab, and a copy of the two programs for each node. */
+/* The maps of a lab, and a copy of the two programs for each node: they know their ports by constants of their own. */
 #include <bpf/btf.h>
 #include <errno.h>
+#include <linux/bpf.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -85,26 +87,18 @@ static void *constant(struct bpf_object *object, const char *name, size_t size)
 	return NULL;
 }
 
-static int program_load(struct asic *asic, const char *name, struct bpf_object **object, unsigned first_ifindex,
-			const uint16_t *ports, char *error)
+static int program_load(struct asic *asic, const char *name, struct bpf_object **object, char *error)
 {
-	size_t span = sizeof(uint16_t) * IFINDEXES;
 	struct bpf_program *program;
-	void *first, *mark, *table;
+	void *mark;
 	int failed;
 
 	*object = object_open(asic, name, error);
 	if (!*object)
 		return -1;
-	first = constant(*object, "first_ifindex", 4);
 	mark = constant(*object, "stamp_mark", 4);
-	table = constant(*object, "port_of_ifindex", span);
-	if (first && mark && table) {
-		memcpy(first, &first_ifindex, 4);
+	if (mark)
 		memcpy(mark, &asic->stamp, 4);
-		if (ports)
-			memcpy(table, ports, span);
-	}
 	failed = bpf_object__load(*object);
 	program = failed ? NULL : bpf_object__next_program(*object, NULL);
 	if (!program) {
@@ -116,24 +110,120 @@ static int program_load(struct asic *asic, const char *name, struct bpf_object *
 	return bpf_program__fd(program);
 }
 
-int node_load(struct asic *asic, struct node *node, unsigned first_ifindex, const uint16_t *ports, char *error)
+static struct bpf_map *constants(struct bpf_object *object)
 {
-	node->ingress_fd = program_load(asic, "ingress", &node->ingress, first_ifindex, ports, error);
-	if (node->ingress_fd < 0)
-		return -1;
-	node->egress_fd = program_load(asic, "egress", &node->egress, first_ifindex, ports, error);
-	if (node->egress_fd < 0) {
-		node_unload(node);
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+		if (strlen(bpf_map__name(map)) > 7 && !strcmp(bpf_map__name(map) + strlen(bpf_map__name(map)) - 7, ".rodata"))
+			return map;
+	return NULL;
+}
+
+/* A node's own constants, in a map of their own. Returns its descriptor, or -1. */
+static int constants_copy(struct bpf_object *object, unsigned first_ifindex, const uint16_t *ports)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_RDONLY_PROG);
+	struct bpf_map *map = constants(object);
+	char *was, *first, *table, *copy;
+	uint32_t zero = 0;
+	size_t size;
+	int fd;
+
+	was = map ? (char *)bpf_map__initial_value(map, &size) : NULL;
+	first = constant(object, "first_ifindex", 4);
+	table = constant(object, "port_of_ifindex", sizeof(*ports) * IFINDEXES);
+	copy = was ? malloc(size) : NULL;
+	if (!copy || !first || !table) {
+		free(copy);
+		errno = ENOMEM;
 		return -1;
 	}
-	return 0;
+	memcpy(copy, was, size);
+	memcpy(copy + (first - was), &first_ifindex, 4);
+	memcpy(copy + (table - was), ports, sizeof(*ports) * IFINDEXES);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "railbed_node", 4, size, 1, &options);
+	if (fd >= 0 && (bpf_map_update_elem(fd, &zero, copy, 0) || bpf_map_freeze(fd))) {
+		close(fd);
+		fd = -1;
+	}
+	free(copy);
+	return fd;
+}
+
+/*
+ * Load a program once more for one node: the instructions that libbpf has made, with the node's constants in place of
+ * the first ones. Going through the object file again would take five times as long. Returns a descriptor, or -1.
+ */
+static int program_copy(struct bpf_object *object, unsigned first_ifindex, const uint16_t *ports)
+{
+	struct bpf_program *program = bpf_object__next_program(object, NULL);
+	size_t count = bpf_program__insn_cnt(program);
+	int was = bpf_map__fd(constants(object)), fd = -1;
+	int own = constants_copy(object, first_ifindex, ports);
+	struct bpf_insn *code = own < 0 ? NULL : malloc(count * sizeof(*code));
+
+	if (code) {
+		memcpy(code, bpf_program__insns(program), count * sizeof(*code));
+		for (size_t i = 0; i < count; i++)
+			if (code[i].code == (BPF_LD | BPF_IMM | BPF_DW) && code[i].src_reg == BPF_PSEUDO_MAP_VALUE &&
+			    code[i].imm == was)
+				code[i].imm = own;
+		fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, bpf_program__name(program), "Dual BSD/GPL", code, count, NULL);
+		free(code);
+	}
+	if (own >= 0)
+		close(own);	/* the program holds it */
+	return fd;
+}
+
+struct copying {
+	struct bpf_object *object;
+	unsigned first_ifindex;
+	const uint16_t *ports;
+	int fd, error;
+};
+
+static void *copying(void *argument)
+{
+	struct copying *copy = argument;
+
+	copy->fd = program_copy(copy->object, copy->first_ifindex, copy->ports);
+	copy->error = errno;
+	return NULL;
+}
+
+/* Both programs at once: the verifier works on one processor each. */
+int node_load(struct asic *asic, struct node *node, unsigned first_ifindex, const uint16_t *ports, char *error)
+{
+	struct copying ingress = {asic->ingress, first_ifindex, ports, -1, 0};
+	struct copying egress = {asic->egress, first_ifindex, ports, -1, 0};
+	pthread_t thread;
+	int alone;
+
+	node_unload(node);	/* our hold on older ones: what is attached stays */
+	alone = pthread_create(&thread, NULL, copying, &ingress);
+	copying(&egress);
+	if (alone)
+		copying(&ingress);
+	else
+		pthread_join(thread, NULL);
+	node->ingress_fd = ingress.fd;
+	node->egress_fd = egress.fd;
+	if (ingress.fd >= 0 && egress.fd >= 0)
+		return 0;
+	snprintf(error, ERROR_SIZE, "%s: the kernel refuses a program: %s", node->ns.path,
+		 strerror(ingress.fd < 0 ? ingress.error : egress.error));
+	node_unload(node);
+	return -1;
 }
 
 void node_unload(struct node *node)
 {
-	bpf_object__close(node->ingress);
-	bpf_object__close(node->egress);
-	node->ingress = node->egress = NULL;
+	if (node->ingress_fd >= 0)
+		close(node->ingress_fd);
+	if (node->egress_fd >= 0)
+		close(node->egress_fd);
 	node->ingress_fd = node->egress_fd = -1;
 }
 
@@ -155,8 +245,9 @@ int maps_open(struct asic *asic, char *error)
 	long page = sysconf(_SC_PAGESIZE);
 	struct sized all[10];
 
-	asic->repair_fd = program_load(asic, "repair", &asic->repair, 0, NULL, error);
-	if (asic->repair_fd < 0)
+	asic->repair_fd = program_load(asic, "repair", &asic->repair, error);
+	if (asic->repair_fd < 0 || program_load(asic, "ingress", &asic->ingress, error) < 0 ||
+	    program_load(asic, "egress", &asic->egress, error) < 0)
 		return -1;
 	sizes(asic, all);
 	for (struct sized *map = all; map->name; map++) {
