@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from labs.cleared import cleared
 from labs.errors import RunInvalid
-from labs.output import emit_json, emit_table, say
+from labs.output import emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
 from labs.telemetry.asic_counters import QUEUES, AsicCounters, GroupCounters, PoolCounters, PortCounters, QueueCounters
 from labs.verdicts.ledger import lost_in_kernel, packets_conserved
@@ -225,10 +225,15 @@ def _table(
     *,
     plain: bool = False,
 ) -> None:
-    """As SONiC has it: thousands apart in counters, not in watermarks (`plain`)."""
+    """As SONiC has it: thousands apart in counters, not in watermarks (`plain`); an empty line between tables."""
     kept = [row for row in rows if not shown.nonzero or any(isinstance(cell, int) and cell for cell in row)]
+    if shown.nonzero and not kept:
+        return
     form = str if plain else "{:,}".format
-    emit_table(columns, [[form(cell) if isinstance(cell, int) else cell for cell in row] for row in kept], title)
+    if title:
+        emit_line(title)
+    emit_table(columns, [[form(cell) if isinstance(cell, int) else cell for cell in row] for row in kept])
+    emit_line()
 
 
 def _json(shown: Shown, **parts: object) -> int:

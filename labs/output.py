@@ -17,6 +17,11 @@ def emit_json(data: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
+def emit_line(text: str = "") -> None:
+    """A line of a result on stdout: what stands above or between tables."""
+    sys.stdout.write(text + "\n")
+
+
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """A table on stdout, as wide as the terminal allows; plain columns where there is none."""
     from rich.console import Console

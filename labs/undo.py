@@ -250,7 +250,7 @@ def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
 def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
     """End asicd, in good order where the ports live on, so that it takes itself off; what it cannot is taken off for it.
 
-    Where the ports are the lab's own they go next, with all that is on them: there it is only killed.
+    Where the ports are the lab's own they go next, with all that is on them.
     """
     del lab
     for entry in entries:
@@ -258,11 +258,10 @@ def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
         marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode()}
         find = partial(_carriers, marks)
         ours = bool(entry.change.args["own_ports"])
-        for pid in () if ours else find():
+        for pid in find():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        if not ours:
-            wait_until("asicd has ended", find, lambda pids: not pids, within=ASICD_ENDS_WITHIN)
+        wait_until("asicd has ended", find, lambda pids: not pids, within=ASICD_ENDS_WITHIN)
         kill_until_gone(find)
         if not ours and (folder / "ports").exists() and Path(binary).exists():
             subprocess.run([binary, "--strip", str(folder)], capture_output=True, check=False, timeout=60)

@@ -201,6 +201,7 @@ def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_po
     entry = journal.will(Change("soft-asic", made))[0]
     folder.mkdir(parents=True, exist_ok=True)
     argv = [str(binary), "--folder", str(folder), "--objects", str(binary.parent), *_sizes(lab, wanted)]
+    argv += ["--own-ports"] if own_ports else []
     log = write(run_dir, "logs/asicd.log", "")
     with log.open("a") as errors:
         child = subprocess.Popen(  # noqa: S603 - asicd goes on when we have ended

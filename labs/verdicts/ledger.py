@@ -92,12 +92,14 @@ def packets_conserved(before: AsicCounters | None, after: AsicCounters) -> Verdi
         "fates": _fates(counted),
         "kept_by_kernel": {one.where: one.difference for one in equations if one.law == "forwarded"},
         "lost_in_kernel": lost_in_kernel(counted),
-        "equations": _by_law(equations),
+        "equations": len(equations),
+        "failed": len(wrong),
     }
+    rows = (*map(str, wrong[:MOST_ROWS]), *_by_law(equations))
     verdict = Verdict(
         CONSERVED,
         not wrong,
-        Evidence(said, numbers, tuple(map(str, wrong[:MOST_ROWS]))),
+        Evidence(said, numbers, rows),
         fidelity=Fidelity.EMULATED,
     )
     moving = after.moving or (before is not None and before.moving)
@@ -256,16 +258,16 @@ def _by_port(queues: Iterable[QueueCounters]) -> Mapping[tuple[str, str], list[Q
     return found
 
 
-def _by_law(equations: Iterable[Equation]) -> Mapping[str, Mapping[str, int]]:
-    """Every law: how often it was asked, how often it failed, and both sides over all places."""
-    found: dict[str, dict[str, int]] = {}
+def _by_law(equations: Iterable[Equation]) -> Iterator[str]:
+    """Every law with both its sides, over all places where it was asked."""
+    laws: dict[str, list[Equation]] = {}
     for one in equations:
-        law = found.setdefault(one.law, {"asked": 0, "failed": 0, "left": 0, "right": 0})
-        law["asked"] += 1
-        law["failed"] += not one.holds
-        law["left"] += one.left
-        law["right"] += one.right
-    return found
+        laws.setdefault(one.law, []).append(one)
+    for law, asked in laws.items():
+        failed = sum(not one.holds for one in asked)
+        word = f"{failed} of {len(asked)} FAIL" if failed else f"{len(asked)} hold"
+        left, right = sum(one.left for one in asked), sum(one.right for one in asked)
+        yield f"{law}: {word}, {left} - {right} = {left - right}"
 
 
 def _fates(counted: AsicCounters) -> Mapping[str, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OUT, CAME, OTHER = 3, 1, 2
 QUEUE = 3
-ROUNDS, REPEAT = 10, 50_000
+ROUNDS, REPEAT = 20, 100_000
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 

@@ -72,7 +72,7 @@ struct asic {
 	unsigned port_count, node_count, profile_count, pool_count, matrix_count;
 	uint32_t stamp;
 	int cls_bpf;		/* attach by clsact, as on kernels before 6.6 */
-	int tcx_live;
+	int own_ports;		/* the ports go when we go: their queues need not be taken off at the end */
 	struct port *port;	/* from 1 */
 	struct node *node;
 	int map_fd[10];

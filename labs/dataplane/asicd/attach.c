@@ -217,7 +217,7 @@ static void port_detach(struct asic *asic, struct node *node, unsigned number, i
 	unlink_port(port, 0);
 	if (there && asic->cls_bpf && port->structured)
 		port_unclsact(&node->ns, port);
-	if (there)
+	if (there && !(asic->own_ports && asic->stopping))
 		port_unstructure(&node->ns, port);
 	port->structured = port->complete = 0;
 	port->gates = port->closed = port->forwarding = 0;

@@ -4,6 +4,7 @@
  * that opens every gate should the worker die, so that nothing stays paused.
  *
  *   asicd --folder DIR --objects DIR --ports N --nodes N --profiles N --pools N --matrix N --stamp N [--cls-bpf]
+ *         [--own-ports]      the ports go with the lab: at the end only the programs are taken off
  *   asicd --release DIR      open the gates that a dead asicd left closed
  *   asicd --strip DIR        and take its queues off the ports
  *
@@ -196,7 +197,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"folder", 1, 0, 'f'}, {"objects", 1, 0, 'o'}, {"ports", 1, 0, 'p'},   {"nodes", 1, 0, 'n'},
 		{"profiles", 1, 0, 'c'}, {"pools", 1, 0, 'b'},	 {"matrix", 1, 0, 'm'},  {"stamp", 1, 0, 's'},
-		{"cls-bpf", 0, 0, 'l'}, {"release", 1, 0, 'r'}, {"strip", 1, 0, 't'}, {}};
+		{"cls-bpf", 0, 0, 'l'}, {"own-ports", 0, 0, 'w'}, {"release", 1, 0, 'r'}, {"strip", 1, 0, 't'}, {}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
@@ -210,6 +211,7 @@ int main(int argc, char **argv)
 		case 'm': asic.matrix_count = number(optarg); break;
 		case 's': asic.stamp = number(optarg); break;
 		case 'l': asic.cls_bpf = 1; break;
+		case 'w': asic.own_ports = 1; break;
 		case 'r': asic_release(optarg, 0); return 0;
 		case 't': asic_release(optarg, 1); return 0;
 		default: return 2;
