@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from labs import asic_preflight
-from labs.backends.base import Deployment, Progress
+from labs.backends.base import Capability, Deployment, Progress
 from labs.dataplane import asic
 from labs.dataplane.asic import Place, SoftAsic
 from labs.dataplane.load import load_profile
@@ -19,6 +18,7 @@ from labs.kinds import driver
 from labs.node import LiveNode
 from labs.spec import NO_PROFILE, RenderedLab
 
+CAPABILITY = "soft-asic"
 QOS = PurePosixPath("qos")
 
 
@@ -44,22 +44,23 @@ def attach(
     *,
     run_dir: Path,
     journal: Journal,
+    can: Collection[Capability],
     required: bool,
     progress: Progress,
 ) -> SoftAsic | None:
     """Attach the profile of a lab that has just been deployed; None where it is to have none.
 
-    Where this workstation cannot play it, the lab goes without and `progress` says why; a profile that is `required`
+    Where the backend `can` not play it, the lab goes without and `progress` says why; a profile that is `required`
     raises CapabilityMissing instead. Raises DeployFailed.
     """
     if lab.spec.profile is None:
         return None
-    try:
-        asic_preflight.require()
-    except CapabilityMissing as missing:
+    found = next((one for one in can if one.name == CAPABILITY), None)
+    if found is None or not found.have:
+        because = (found and found.because) or "this backend has no ports to play it on"
         if required:
-            raise
-        progress(f"without the soft ASIC: {missing.because}")
+            raise CapabilityMissing(CAPABILITY, because, remedy="railbed doctor")
+        progress(f"without the soft ASIC: {because}")
         return None
     progress(f"attaching the soft ASIC, profile {lab.spec.profile}")
     places = {

@@ -91,6 +91,7 @@ def open_lab(
                 deployment,
                 run_dir=run_path,
                 journal=index.journal(rendered.name),
+                can=player.capabilities(),
                 required=request.profile is not None,
                 progress=progress,
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from labs.dataplane.profile import Profile
 from labs.dataplane.scaling import explain, rate
-from labs.output import emit_json, emit_table, say
+from labs.output import emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
 
 Change = tuple[str, str, str, str | None, str | None]
@@ -27,13 +27,34 @@ def show_profile(profile: Profile, rates: Sequence[int], form: str, *, lab: str 
         )
         return
     for table, rows in profile.tables.items():
-        fields = list(dict.fromkeys(field for row in rows.values() for field in row))
-        if len(fields) > len(rows):  # a map: what is mapped downwards, one column a map
-            emit_table((table, *rows), [(field, *(row.get(field) for row in rows.values())) for field in fields])
-        else:
-            emit_table((table, *fields), [(key, *(row.get(field) for field in fields)) for key, row in rows.items()])
+        _show_table(table, rows)
+        emit_line()
     for one, said in lines.items():
-        emit_table((f"at {rate(one)}",), [(line,) for line in said])
+        emit_line(f"At {rate(one)}:")
+        for line in said:
+            emit_line(f"  {line}")
+
+
+def _show_table(table: str, rows: Mapping[str, Mapping[str, str]]) -> None:
+    fields = list(dict.fromkeys(field for row in rows.values() for field in row))
+    if all(field.isdigit() for field in fields):  # numbers to numbers: 64 lines say less than a few
+        lines = [(key, to, _from(row, to)) for key, row in rows.items() for to in sorted(set(row.values()), key=int)]
+        emit_table((table, "to", "from"), lines)
+    elif len(fields) > len(rows):
+        emit_table((table, *rows), [(field, *(row.get(field) for row in rows.values())) for field in fields])
+    else:
+        emit_table((table, *fields), [(key, *(row.get(field) for field in fields)) for key, row in rows.items()])
+
+
+def _from(row: Mapping[str, str], to: str) -> str:
+    """What is mapped to one value, as ranges: ``0-2, 6``."""
+    ranges: list[list[int]] = []
+    for number in sorted(int(one) for one, value in row.items() if value == to):
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, one)) for one in ranges)
 
 
 def changes(before: Profile, after: Profile) -> Iterator[Change]:

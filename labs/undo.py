@@ -248,7 +248,7 @@ def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
 
 
 def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
-    """End asicd, in good order where the ports live on, so that it takes itself off; what it cannot is taken off for it.
+    """End asicd in good order, so that it takes itself off every port; what it cannot is taken off for it.
 
     Where the ports are the lab's own they go next, with all that is on them.
     """

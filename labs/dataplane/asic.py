@@ -28,7 +28,6 @@ from labs.journal import Change, Journal
 from labs.run_dir import write
 from labs.spec import derived_seed
 from labs.undo import TOKEN_VARIABLE, identity
-from labs.waiting import wait_until
 from topologies.errors import SpecError
 from topologies.fabric import Fabric
 
@@ -204,7 +203,7 @@ def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_po
     argv += ["--own-ports"] if own_ports else []
     log = write(run_dir, "logs/asicd.log", "")
     with log.open("a") as errors:
-        child = subprocess.Popen(  # noqa: S603 - asicd goes on when we have ended
+        child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -293,13 +292,6 @@ def tell(lab: str, lines: Sequence[str]) -> list[Mapping[str, str]]:
     return answers
 
 
-def wait_gone(lab: str, within: float = 10.0) -> bool:
-    """Wait until a lab's asicd has ended."""
-    return wait_until(
-        "asicd has ended", lambda: (place.folder(lab) / "maps").exists(), lambda there: not there, within=within
-    ).held
-
-
 def _keep(run_dir: Path, profile: Profile) -> None:
     for old in (run_dir / PROFILE_FOLDER).glob("*.json"):
         old.unlink()
@@ -312,17 +304,17 @@ def _fraction(name: str, chance: float) -> int:
     return round(chance * 2**32)
 
 
+def _address(text: str | int) -> int:
+    return int.from_bytes(socket.inet_aton(str(text)), "little")
+
+
 _FIELDS: Mapping[str, tuple[str, abi.Match, Callable[[str | int], int]]] = {
-    "src": ("saddr", abi.Match.SADDR, lambda value: _address(str(value))),
-    "dst": ("daddr", abi.Match.DADDR, lambda value: _address(str(value))),
+    "src": ("saddr", abi.Match.SADDR, _address),
+    "dst": ("daddr", abi.Match.DADDR, _address),
     "sport": ("sport", abi.Match.SPORT, lambda value: socket.htons(int(value))),
     "dport": ("dport", abi.Match.DPORT, lambda value: socket.htons(int(value))),
     "protocol": ("protocol", abi.Match.PROTOCOL, int),
 }
-
-
-def _address(text: str) -> int:
-    return int.from_bytes(socket.inet_aton(text), "little")
 
 
 def _match(flow: Mapping[str, str | int] | None) -> Mapping[str, int]:
@@ -331,7 +323,7 @@ def _match(flow: Mapping[str, str | int] | None) -> Mapping[str, int]:
     if flow is None:
         return {"match": 0, **found}
     if unknown := set(flow) - set(_FIELDS):
-        raise SpecError(f"blackhole by {sorted(unknown)[0]}", allowed=", ".join(_FIELDS))
+        raise SpecError(f"blackhole by {min(unknown)}", allowed=", ".join(_FIELDS))
     bits = 0 if flow else int(abi.Match.ALL)
     for name, value in flow.items():
         field, bit, encoded = _FIELDS[name]

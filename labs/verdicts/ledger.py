@@ -10,7 +10,7 @@ every interval between two readings has to satisfy
 
     host sends       a host's queue: own packets = came (its programs count a packet before they judge it)
     own              a switch's queue: own packets <= came
-    PG dropped       a switch: packets its PGs refused = packets its queues lost to "ingress"; bytes too
+    PG dropped       a switch: packets its PGs refused = packets its queues lost to "ingress"; bytes: the same
     PG admitted      a switch: queued - admitted by its PGs = own packets that were queued; bytes: never below 0
     forwarded        a switch: frames that came in by its ports - frames that came to its queues from its ports >= 0:
                      the rest is what its kernel kept, for the CPU or as routing drops. Nothing counts that
@@ -21,7 +21,7 @@ every interval between two readings has to satisfy
 and every reading
 
     PG holds         used + headroom of a PG = its bytes in all queues of its switch
-    queue holds      depth of a port's queues - what is charged there = own packets waiting
+    queue holds      depth of a port's queues - what is charged there = own packets waiting; bytes: the same
     pool, headroom   a pool's bytes = the shared bytes of its PGs and queues; its headroom = that of its PGs
     levels           nothing is below 0
 
@@ -196,13 +196,13 @@ class _Books:
         refused = sum(queue.ingress_packets for queue in queues)
         yield Equation("PG dropped", node, sum(group.dropped_packets for group in groups), refused)
         refused = sum(queue.ingress_bytes for queue in queues)
-        yield Equation("PG dropped", f"{node} bytes", sum(group.dropped_bytes for group in groups), refused)
+        yield Equation("PG dropped bytes", node, sum(group.dropped_bytes for group in groups), refused)
         own = sum(min(queue.own_packets, self.queued(queue)) for queue in queues)
         least = sum(max(0, queue.own_packets - queue.refused_packets) for queue in queues)
         admitted = sum(group.packets for group in groups)
         yield Equation("PG admitted", node, sum(map(self.queued, queues)), admitted, least, own)
         size, admitted = sum(map(self.queued_bytes, queues)), sum(group.bytes for group in groups)
-        yield Equation("PG admitted", f"{node} bytes", size, admitted, most=None if own else 0)
+        yield Equation("PG admitted bytes", node, size, admitted, most=None if own else 0)
 
 
 def _holdings(now: AsicCounters) -> Iterator[Equation]:
@@ -216,7 +216,7 @@ def _holdings(now: AsicCounters) -> Iterator[Equation]:
         by_port[port] = packets + held.packets, size + held.bytes
     for one in now.groups:
         charged = by_group.get((one.node, one.port, one.group), 0)
-        yield Equation("PG holds", f"{one} bytes", one.used_bytes + one.headroom_bytes, charged)
+        yield Equation("PG holds", str(one), one.used_bytes + one.headroom_bytes, charged)
     for (node, name), queues in _by_port(now.queues).items():
         packets, size = by_port.get((node, name), (0, 0))
         own = [queue for queue in queues if queue.own_packets]
@@ -224,7 +224,7 @@ def _holdings(now: AsicCounters) -> Iterator[Equation]:
         yield Equation("queue holds", f"{node}:{name}", depth, packets, 0, sum(queue.depth_packets for queue in own))
         depth = sum(queue.depth_bytes for queue in queues)
         room = sum(queue.depth_bytes for queue in own)
-        yield Equation("queue holds", f"{node}:{name} bytes", depth, size, 0, room)
+        yield Equation("queue holds bytes", f"{node}:{name}", depth, size, 0, room)
     for pool in now.pools:
         yield from _pool(pool, now)
 

@@ -15,9 +15,9 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -228,7 +228,9 @@ class Bench:
         if not ports:
             return
         types = _done(_lib.bpf_object__btf(opened), "BTF")
-        section = _lib.btf__type_by_id(types, _done(_lib.btf__find_by_name_kind(types, b".rodata", _DATASEC), ".rodata"))
+        section = _lib.btf__type_by_id(
+            types, _done(_lib.btf__find_by_name_kind(types, b".rodata", _DATASEC), ".rodata")
+        )
         size = c_size_t()
         values = _done(_lib.bpf_map__initial_value(rodata, ctypes.byref(size)), ".rodata")
         at = {}
@@ -246,8 +248,8 @@ class Bench:
     def _see(self, name: str, kind: type[_Seen], count: int) -> ctypes.Array[_Seen]:
         stride = (ctypes.sizeof(kind) + 7) & ~7
         assert stride == ctypes.sizeof(kind), f"{name}: an array map's values lie {stride} bytes apart"
-        self._memory.append(mmap(self._fds[name], -(-stride * count // 4096) * 4096))
-        return (kind * count).from_buffer(self._memory[-1])
+        self._memory.append(mmap(self._fds[name], -(-stride * count // PAGESIZE) * PAGESIZE))
+        return cast("ctypes.Array[_Seen]", (kind * count).from_buffer(self._memory[-1]))
 
     def close(self) -> None:
         for opened in self._open:
@@ -348,10 +350,10 @@ class Bench:
         profile = self.profiles[self.ports[port].profile]
         tos = {0x0800: frame[15], 0x86DD: (frame[14] << 4 | frame[15] >> 4) & 255}.get(int.from_bytes(frame[12:14]))
         tc = 0 if tos is None else profile.tc_of_dscp[tos >> 2]
-        queue, pg = profile.queue_of_tc[tc], profile.pg_of_tc[tc]
+        queue, pg = int(profile.queue_of_tc[tc]), int(profile.pg_of_tc[tc])
         if came is None:
             return STAMP_MARK << 19 | (7 if self.ports[port].kind == PortKind.SWITCH else queue)
-        return STAMP_MARK << 19 | self.ports[came].local << 7 | abi.STAMP_CHARGED | pg << 3 | queue
+        return STAMP_MARK << 19 | int(self.ports[came].local) << 7 | abi.STAMP_CHARGED | pg << 3 | queue
 
     def repair(self, what: abi.Repair) -> int:
         """What asicd asks for, after 14 bytes of nothing. Returns the program's verdict."""

@@ -68,14 +68,14 @@ def ours(name: str) -> tuple[Layout, int]:
 
 def enums(types: Types) -> dict[str, dict[str, int]]:
     return {
-        kind["name"]: {value["name"]: value["val"] for value in kind["values"]} for kind in types if kind["kind"] == "ENUM"
+        kind["name"]: {value["name"]: value["val"] for value in kind["values"]}
+        for kind in types
+        if kind["kind"] == "ENUM"
     }
 
 
 @pytest.fixture(scope="session")
-def compiled(
-    objects: Mapping[str, Path], btf: Callable[[Path], Types]
-) -> Mapping[str, Types]:
+def compiled(objects: Mapping[str, Path], btf: Callable[[Path], Types]) -> Mapping[str, Types]:
     return {name: btf(path) for name, path in objects.items() if name != "stamp"}
 
 
@@ -128,7 +128,11 @@ def test_nothing_is_left_out(header: Types) -> None:
 @pytest.mark.parametrize(
     ("was", "made", "struct"),
     [
-        ("\t__u32 reserved;\t", "\t__u32 limit;\n\t__u32 reserved;\t", "queue_profile"),
+        (
+            "\t__u32 saddr;\t\t/* IPv4, network order */\n\t__u32 daddr;\n",
+            "\t__u32 daddr;\n\t__u32 saddr;\n",
+            "impairment",
+        ),
         ("\t__u8 ecn;\t", "\t__u16 ecn;\t", "wred_profile"),
         ("\t__u64 unstamped;", "\t__u64 stampless;", "port_state"),
         ("\t__u64 pfc_rx[QUEUES];", "\t__u64 pfc_rx[4];", "port_state"),
@@ -146,8 +150,6 @@ def test_a_field_that_moves_is_seen(
     text = ASIC_H.read_text()
     assert was in text
     changed = text.replace(was, made, 1)
-    if "limit;" in made:  # out of its old place
-        changed = changed.replace("\t__u32 limit;\t\t/*", "\t__u32 was_limit;\t\t/*", 1)
     assert layout(btf(everything(changed, tmp_path, compile_program)), struct) != ours(struct)
 
 
@@ -157,4 +159,4 @@ def test_a_number_that_changes_is_seen(
     changed = ASIC_H.read_text().replace("EVENT_SLOW = 4", "EVENT_SLOW = 5")
     seen = enums(btf(everything(changed, tmp_path, compile_program)))
     prefix, mirror = abi.ENUMS["event_kind"]
-    assert seen["event_kind"] != {prefix + member.name: member.value for member in mirror}
+    assert seen["event_kind"] != {prefix + member.name: member.value for member in mirror if member.name}

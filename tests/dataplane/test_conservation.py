@@ -126,7 +126,9 @@ class Play:
             lost = abi.Repair(kind=RepairKind.QUEUE, port=port, queue=queue, packets=1, bytes=len(frame))
             assert self.bench.repair(lost) == PASS
             if came is not None:
-                lost = abi.Repair(kind=RepairKind.GROUP, port=port, local=came - 1, pg=queue, packets=1, bytes=len(frame))
+                lost = abi.Repair(
+                    kind=RepairKind.GROUP, port=port, local=came - 1, pg=queue, packets=1, bytes=len(frame)
+                )
                 assert self.bench.repair(lost) == PASS
 
     def check(self) -> None:

@@ -102,7 +102,9 @@ def test_every_stamp_arrives(bench: Bench, wire: Callable[[bytes, int], None], u
     assert bench.ports[IN].unstamped == 0
 
 
-def test_a_stamp_holds_any_local_number(bench: Bench, wire: Callable[[bytes, int], None], udp: Callable[..., bytes]) -> None:
+def test_a_stamp_holds_any_local_number(
+    bench: Bench, wire: Callable[[bytes, int], None], udp: Callable[..., bytes]
+) -> None:
     """The last bit of each field: a port whose number does not fit the bench is charged to nobody, and released."""
     for local in (1, 2, 1024, 2048, 4095):
         wire(udp(7, size=200), abi.MARK_INGRESS | local)
@@ -111,7 +113,9 @@ def test_a_stamp_holds_any_local_number(bench: Bench, wire: Callable[[bytes, int
     assert not any(bench.matrix)
 
 
-def test_what_was_not_stamped_is_counted(bench: Bench, wire: Callable[[bytes, int], None], udp: Callable[..., bytes]) -> None:
+def test_what_was_not_stamped_is_counted(
+    bench: Bench, wire: Callable[[bytes, int], None], udp: Callable[..., bytes]
+) -> None:
     """Negative control: past the egress program nothing was charged, and nothing is given back."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as past:
         past.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS

@@ -136,7 +136,10 @@ def test_fragments_have_no_ports(bench: Bench, udp: Callable[..., bytes]) -> Non
 
 def differing_bits(before: bytes, after: bytes) -> list[int]:
     return [
-        at * 8 + bit for at, (a, b) in enumerate(zip(before, after, strict=True)) for bit in range(8) if (a ^ b) >> bit & 1
+        at * 8 + bit
+        for at, (a, b) in enumerate(zip(before, after, strict=True))
+        for bit in range(8)
+        if (a ^ b) >> bit & 1
     ]
 
 

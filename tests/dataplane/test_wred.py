@@ -59,17 +59,17 @@ def dropped(bench: Bench, frame: bytes, depth: int, draws: int = DRAWS) -> int:
     bench.profile.queue[QUEUE].limit = 0
     fill_to(bench, depth)
     state = bench.queue(OUT, QUEUE)
-    before, after = state.wred_dropped_packets, state.wred_dropped_bytes
+    before, before_bytes = state.wred_dropped_packets, state.wred_dropped_bytes
     bench.egress(OUT, frame, came=CAME, repeat=draws)
     assert bench.depth(OUT, QUEUE) == (9, depth)
-    count = state.wred_dropped_packets - before
-    assert state.wred_dropped_bytes - after == count * len(frame)
+    count = int(state.wred_dropped_packets) - before
+    assert state.wred_dropped_bytes - before_bytes == count * len(frame)
     return count
 
 
 def marked(bench: Bench, frame: bytes, depth: int, draws: int = MARKS) -> int:
     """How many of `draws` frames are CE when each leaves `depth` bytes behind."""
-    stamp = bench.stamp(OUT, frame)  & ~7 | QUEUE
+    stamp = bench.stamp(OUT, frame) & ~7 | QUEUE
     state = bench.queue(OUT, QUEUE)
     before, count = state.marked_packets, 0
     for _ in range(draws):

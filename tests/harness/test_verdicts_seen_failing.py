@@ -17,11 +17,14 @@ import pytest
 
 import labs.verdicts
 from labs.errors import RunInvalid
+from labs.telemetry.asic_counters import AsicCounters, PortCounters, QueueCounters
+from labs.telemetry.asicd_counters import AsicdCounters
 from labs.telemetry.samples import BgpSession, HostSample, PingSample, PortSample, Prefix, RouteTable
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.ecmp import ecmp_spread, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.health import vouch
+from labs.verdicts.ledger import nothing_left, packets_conserved
 from labs.verdicts.routes import converged, routes_match, sessions_established, tables_still
 from traffic.flows import FiveTuple, Flow, FlowResult, Interval, StreamResult, TrafficPlan, TrafficReport, Transport
 
@@ -86,6 +89,13 @@ def timed(starved_s: float, *, held: bool = True) -> Verdict:
     return vouch(claim, HostSample(10.0, steal=0.0, starved_s=starved_s))
 
 
+def booked(came: int, *, sent: int, waiting: int = 0, moving: bool = False) -> AsicCounters:
+    """A host at a host: `came` packets to one queue, of which so many were sent."""
+    ports = tuple(PortCounters(*ends, False, 10**9) for ends in (("a", "eth1", "b:eth1"), ("b", "eth1", "a:eth1")))
+    of_a = QueueCounters("a", "eth1", 3, own_packets=came, sent_packets=sent, depth_packets=waiting)
+    return AsicCounters("a-lab", ports, (of_a, QueueCounters("b", "eth1", 3)), (), (), AsicdCounters(), moving=moving)
+
+
 CASES = [
     Case(
         ecmp_spread,
@@ -134,6 +144,18 @@ CASES = [
         held=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {TUPLE: ("leaf1:eth1",)}),
         false=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {TUPLE: ("leaf1:eth2",)}),
         invalid=lambda: path_prediction({TUPLE: ("leaf1:eth1",)}, {}),
+    ),
+    Case(
+        packets_conserved,
+        held=lambda: packets_conserved(booked(4, sent=4), booked(9, sent=7, waiting=2)),
+        false=lambda: packets_conserved(booked(4, sent=4), booked(9, sent=7)),
+        invalid=lambda: packets_conserved(booked(4, sent=4), booked(9, sent=7, moving=True)),
+    ),
+    Case(
+        nothing_left,
+        held=lambda: nothing_left(booked(9, sent=9)),
+        false=lambda: nothing_left(booked(9, sent=8, waiting=1)),
+        invalid=lambda: nothing_left(booked(9, sent=8, waiting=1, moving=True)),
     ),
     Case(
         vouch,

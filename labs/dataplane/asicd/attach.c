@@ -429,11 +429,13 @@ int asic_apply(struct asic *asic, unsigned number, unsigned profile, uint64_t ra
 /* What a dead asicd has left on one port: closed gates, and where all is to go, its queues. */
 static void release_port(const struct namespace *ns, struct port *port, int clsact, int strip)
 {
+	int64_t packets, bytes;
+
 	if (port_find(ns, port))
 		return;
 	if (clsact)
 		port_unclsact(ns, port);
-	if (strip && port_gate(ns, port, QUEUES - 1, 1) != -ENOENT) {
+	if (strip && !port_waiting(ns, port, QUEUES - 1, &packets, &bytes)) {
 		port->structured = 1;
 		port->gso_max_segs = 65535;
 		port_unstructure(ns, port);

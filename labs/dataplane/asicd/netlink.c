@@ -5,7 +5,7 @@
  *   1:    HTB, past it (1:0) the direct queue of frames that no rate holds: PFC and kicks
  *   1:1   the port's rate; preamble, gap and FCS count (overhead 24), so a frame takes as long as on a wire
  *   1:1q  queue q, rate next to nothing: it lives on what 1:1 lends, by priority, then by DWRR quantum
- *   2q:   a TBF where PFC can pause the queue, its gate; else a bfifo. Never full: the programs' limits lie below.
+ *   3q:   a TBF where PFC can pause the queue, its gate; else 2q:, a bfifo. Never full: the programs' limits lie below.
  *
  * A closed gate is a TBF whose least packet (mpu) costs more than its bucket can hold: nothing passes, not one frame,
  * and opening it wakes it when the kick comes. Its rate does not matter. HTB classes cannot be gates: one that was
@@ -172,9 +172,10 @@ static unsigned leaf_parent(unsigned queue)
 	return TC_H_MAKE(1 << 16, 0x10 | queue);
 }
 
-static unsigned leaf_handle(unsigned queue)
+/* A gate and a bare queue have handles of their own: the kernel changes no qdisc from one kind to another. */
+static unsigned leaf_handle(unsigned queue, int gate)
 {
-	return TC_H_MAKE((0x20 | queue) << 16, 0);
+	return TC_H_MAKE(((gate ? 0x30 : 0x20) | queue) << 16, 0);
 }
 
 static void tbf(struct message *message, int open)
@@ -197,7 +198,7 @@ int port_gate(const struct namespace *ns, const struct port *port, unsigned queu
 {
 	struct message message;
 
-	qdisc(&message, port, RTM_NEWQDISC, 0, leaf_parent(queue), leaf_handle(queue), "tbf");
+	qdisc(&message, port, RTM_NEWQDISC, 0, leaf_parent(queue), leaf_handle(queue, 1), "tbf");
 	tbf(&message, open);
 	return ask(ns->route, &message);
 }
@@ -207,7 +208,7 @@ static int leaf(const struct namespace *ns, const struct port *port, unsigned qu
 	struct tc_fifo_qopt fifo = {.limit = LEAF_LIMIT};
 	struct message message;
 
-	qdisc(&message, port, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, leaf_parent(queue), leaf_handle(queue),
+	qdisc(&message, port, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, leaf_parent(queue), leaf_handle(queue, gate),
 	      gate ? "tbf" : "bfifo");
 	if (gate)
 		tbf(&message, 1);
@@ -465,7 +466,7 @@ int port_waiting(const struct namespace *ns, const struct port *port, unsigned q
 	int got;
 
 	/* The kernel answers this one as a notice to all: the asker hears it by asking for an echo. */
-	qdisc(&message, port, RTM_GETQDISC, 0, leaf_parent(queue), leaf_handle(queue), NULL);
+	qdisc(&message, port, RTM_GETQDISC, 0, leaf_parent(queue), leaf_handle(queue, !!(port->gates & 1U << queue)), NULL);
 	message.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ECHO;
 	got = receive_all(ns->ask, &message, answer, sizeof(answer));
 	header = (void *)answer;

@@ -183,6 +183,13 @@ def test_differences_are_of_counters_alone() -> None:
     assert since.asicd.pauses == 3
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_difference_with_a_reading_of_moving_queues_is_moving(who: int) -> None:
+    readings = [decode("a-lab", PLAN, Maps().raw(), moving=who == one) for one in (0, 1)]
+    assert (readings[1] - readings[0]).moving
+    assert not (Maps().read() - Maps().read()).moving
+
+
 def test_readings_of_two_runs_are_not_subtracted() -> None:
     maps = Maps()
     before = maps.read()

@@ -51,6 +51,9 @@ def test_the_catalog() -> None:
         "incast_8": (1, 9, 9),
         "pair": (1, 2, 2),
         "rails_2x4x4": (6, 4, 16),
+        "star_3": (1, 3, 3),
+        "star_5": (1, 5, 5),
+        "star_9": (1, 9, 9),
     }
 
 

@@ -67,25 +67,25 @@ def test_every_c_test_is_found() -> None:
 
 def test_what_is_built_is_not_built_again(native: Path) -> None:
     before = (native / "rnic").stat().st_ino
-    assert build(native, "--check").stdout == ""
-    build(native)
+    assert build(native, "--check", "rnic").stdout == ""
+    build(native, "rnic")
     assert (native / "rnic").stat().st_ino == before
 
 
 def test_another_stamp_or_no_program_asks_for_a_build_and_check_makes_none(tmp_path: Path, native: Path) -> None:
-    ended = build(tmp_path, "--check")
+    ended = build(tmp_path, "--check", "rnic")
     assert (ended.returncode, ended.stdout, list(tmp_path.iterdir())) == (1, "rnic\n", [])
     (tmp_path / "rnic").write_bytes((native / "rnic").read_bytes())
     (tmp_path / "rnic").chmod(0o755)
     (tmp_path / "rnic.stamp").write_text((native / "rnic.stamp").read_text().replace("-O2", "-O0"))
-    assert build(tmp_path, "--check").returncode == 1
-    build(tmp_path)
+    assert build(tmp_path, "--check", "rnic").returncode == 1
+    build(tmp_path, "rnic")
     assert (tmp_path / "rnic").read_bytes() == (native / "rnic").read_bytes(), "the same sources make the same file"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rnic", "rnic.stamp"]
 
 
 def test_a_missing_compiler_is_named_with_its_package(tmp_path: Path) -> None:
-    ended = build(tmp_path, "--force", CC="no-such-gcc")
+    ended = build(tmp_path, "--force", "rnic", CC="no-such-gcc")
     assert ended.returncode == 2
     assert "rnic is built with no-such-gcc, which is not here" in ended.stderr
     assert "apt-get install" in ended.stderr
@@ -94,7 +94,7 @@ def test_a_missing_compiler_is_named_with_its_package(tmp_path: Path) -> None:
 def test_an_unknown_program_prints_the_usage(tmp_path: Path) -> None:
     ended = build(tmp_path, "nonsense")
     assert ended.returncode == 2
-    assert "scripts/build_native [rnic ...]" in ended.stdout
+    assert "scripts/build_native [NAME ...]" in ended.stdout
 
 
 # --- from send to recv
