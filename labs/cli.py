@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from labs import cli_counters, index, reaper, views
+from labs import cli_counters, cli_profile, index, reaper, views
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -375,4 +375,4 @@ def schema(what: str) -> None:
 
 
 commands.add_command(cli_counters.counters)
-commands.add_command(cli_counters.profile)
+commands.add_command(cli_profile.commands())

@@ -42,7 +42,7 @@ def counters(
     packet; exit 1 when the fates do not sum to what came, 3 when packets were moving, so that nobody can tell.
     """
     lab = adopt_lab(which(lab_name))
-    asic = _asic(lab)
+    asic = soft_asic_of(lab)
     if clears:
         _clear(lab, asic, what, node, dry_run=dry_run)
         return 0
@@ -63,7 +63,8 @@ def _clear(lab: Lab, asic: SoftAsic, what: str, node: str | None, *, dry_run: bo
     say(f"{lab.name}: {what} counters cleared, {at}")
 
 
-def _asic(lab: Lab) -> SoftAsic:
+def soft_asic_of(lab: Lab) -> SoftAsic:
+    """The soft ASIC of a lab. Raises CapabilityMissing for one that runs without."""
     if lab.asic is None:
         raise CapabilityMissing(
             "soft-asic", f"lab {lab.name} runs without it", remedy="railbed doctor says what it needs; then up again"
@@ -95,6 +96,6 @@ def show(name: str | None, rates: tuple[str, ...], lab_name: str | None, form: s
         profile_views.show_profile(load_profile(name), wanted or [GBIT], form)
         return
     lab = adopt_lab(which(lab_name))
-    asic = _asic(lab)
+    asic = soft_asic_of(lab)
     wanted = wanted or [port.rate_bps for port in asic.plan.ports]
     profile_views.show_profile(asic.profile, wanted, form, lab=lab.name)

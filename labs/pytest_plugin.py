@@ -24,10 +24,12 @@ from labs.verdicts import Verdict, judged
 from topologies.errors import Unpredictable
 
 KEEP = ("never", "on-failure", "always")
+EMPTY_WITHIN_S = 5.0  # a buffer of 12 MiB holds what a port of 100 Mbit/s sends in 1 s; five ports of 20
 # option -> (type or action, default, help); each has an environment twin: --lab-keep is RAILBED_LAB_KEEP.
 OPTIONS: dict[str, tuple[object, str, str]] = {
     "--lab-backend": (str, "auto", "which backend runs labs: auto, containerlab, netns, fake"),
     "--lab-image": (str, "", "the image of a kind or of one node: frr=NAME,host=NAME,leaf1=NAME"),
+    "--lab-profile": (str, "", "what the soft ASIC plays where a test's marker does not say: pfc_only, a file, none"),
     "--lab-keep": (str, "never", "leave a lab up after its tests: never, on-failure or always"),
     "--lab-adopt": (str, "", "use this running lab for every test, and leave it up"),
     "--lab-seed": (str, "", "the seed of every lab; default: drawn and recorded"),
@@ -59,7 +61,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and refuse options that make no sense."""
-    config.addinivalue_line("markers", "lab(name): the lab or fabric, by name or file, that a test runs on")
+    config.addinivalue_line(
+        "markers",
+        "lab(name, profile=None): the lab or fabric, by name or file, that a test runs on, and what its soft ASIC plays",
+    )
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
     keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
     if keep not in KEEP:
@@ -79,9 +84,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WantedLab:
-    """What a test's marker asks for."""
+    """What a test's marker asks for. `profile` None: what the lab's own file says, or --lab-profile."""
 
     ref: str
+    profile: str | None = None
+
+    @classmethod
+    def by(cls, marker: pytest.Mark | None, item: str, adopt: str) -> WantedLab:
+        """Read a marker. Raises pytest.UsageError for one that says nothing, or too much."""
+        args, named = (marker.args, marker.kwargs) if marker is not None else ((), {})
+        if odd := set(named) - {"profile"}:
+            raise pytest.UsageError(f"{item}: lab({sorted(odd)[0]}=…); allowed: lab(NAME, profile=PROFILE)")
+        ref = args[0] if args else adopt
+        if not ref:
+            raise pytest.UsageError(
+                f"{item} uses a lab and names none; allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
+            )
+        return cls(str(ref), named.get("profile"))
+
+    @property
+    def id(self) -> str:
+        """What stands in the test's name."""
+        names = [self.ref, self.profile] if self.profile else [self.ref]
+        return "-".join(Path(name).stem for name in names)
 
     def __str__(self) -> str:
         return self.ref
@@ -93,15 +118,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not fixtures or fixtures[-1].func is not lab._get_wrapped_function():  # noqa: SLF001 - the same
         return  # none, or one of the user's own that is called so
     marker = metafunc.definition.get_closest_marker("lab")
-    adopt = metafunc.config.getoption("--lab-adopt")
-    ref = marker.args[0] if marker is not None and marker.args else adopt
-    if not ref:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid} uses a lab and names none; "
-            "allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
-        )
-    wanted = WantedLab(str(ref))
-    metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[Path(wanted.ref).stem])
+    wanted = WantedLab.by(marker, metafunc.definition.nodeid, metafunc.config.getoption("--lab-adopt"))
+    metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[wanted.id])
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +132,13 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     option = request.config.getoption
     scale = option("--lab-timeout-scale")
+    wanted: WantedLab = request.param
     if option("--lab-adopt"):
         adopted = adopt_lab(option("--lab-adopt"))
         adopted.timeout_scale = scale
+        _check_adopted(adopted, wanted)
         yield adopted
         return
-    wanted: WantedLab = request.param
     foreign = is_foreign(wanted.ref)  # deployed as it is, by containerlab
     if foreign and option("--lab-backend") not in {"auto", "containerlab"}:
         raise CapabilityMissing("foreign-labs", f"{wanted} needs containerlab, not {option('--lab-backend')}")
@@ -131,6 +150,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
             images={} if foreign else split_images(word for word in option("--lab-image").split(",") if word),
             seed=int(option("--lab-seed")) if option("--lab-seed") else None,
             owned=True,
+            profile=wanted.profile or option("--lab-profile") or None,
         ),
         timeout_scale=scale,
     )
@@ -144,6 +164,13 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
             say(f"\nlab {opened.lab.name} is left up: railbed status {opened.lab.name}")
         return
     opened.lab.close()
+
+
+def _check_adopted(adopted: Any, wanted: WantedLab) -> None:
+    """An adopted lab stays as it is. Raises CapabilityMissing where the test wants another profile played."""
+    plays = adopted.asic.profile.name if adopted.asic else "none"
+    if wanted.profile and plays != Path(wanted.profile).stem:
+        raise CapabilityMissing("profile", f"the test wants {wanted.profile}, lab {adopted.name} plays {plays}")
 
 
 def unique_name(ref: str) -> str:
@@ -175,6 +202,28 @@ def rundir(lab: Any, request: pytest.FixtureRequest) -> Path:
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in request.node.name)
     run_dir.create_folder(lab.run_dir / "tests" / name)
     return Path(lab.run_dir / "tests" / name)
+
+
+@pytest.fixture
+def asic(lab: Any) -> Iterator[Any]:
+    """The lab's soft ASIC; a labs.dataplane.asic.SoftAsic. After every test its books must balance, and be empty.
+
+    Raises CapabilityMissing for a lab without one.
+    """
+    from labs.verdicts.ledger import nothing_left, packets_conserved
+    from labs.waiting import wait_until
+
+    if lab.asic is None:
+        raise CapabilityMissing("soft-asic", "the lab plays no profile: mark.lab(NAME, profile=…), or --lab-profile")
+    before = lab.asic.counters()
+    yield lab.asic
+    # The last packets of a test need a moment; in between keepalives of the switches come and go.
+    emptied = wait_until(
+        "the switches are empty", lab.asic.counters, lambda now: nothing_left(now).held, within=EMPTY_WITHIN_S
+    )
+    for verdict in (packets_conserved(before, emptied.last), nothing_left(emptied.last)):
+        if not verdict:
+            pytest.fail(f"after the test: {verdict}", pytrace=False)
 
 
 @pytest.fixture

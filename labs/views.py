@@ -62,6 +62,8 @@ def _next_commands(lab: Lab, opened: Opened, how: str) -> str:
             f"railbed routes {switch}                  beside what the oracle expects",
             f"railbed shell {switch}                   {shell_of(lab, switch)[0]} on that switch",
         ]
+        if lab.asic is not None:
+            tries.append(f"railbed counters queue {switch} -nz      its queues, as SONiC's queuestat shows them")
     listed = "\n".join(f"  {one}" for one in (*tries, f"railbed down {lab.name}"))
     return f"\n{lab.name} {how}. Try:\n{listed}"
 
@@ -78,8 +80,17 @@ def _print_status(facts: Mapping[str, object]) -> None:
         f"\n{facts['lab']}: {facts['state']}; {len(nodes)} nodes, {len(links)} links ({len(wrong)} not up), "
         f"BGP {bgp['established']}/{bgp['expected']} session ends, backend {facts['backend']}, seed {facts['seed']}"
     )
+    say(_soft_asic(cast("Mapping[str, object] | None", facts["soft_asic"])))
     for link in wrong:
         say(f"  link {link['name']}: {link['state']}")
+
+
+def _soft_asic(said: Mapping[str, object] | None) -> str:
+    if said is None:
+        return "no soft ASIC: links have no queues, and no rate"
+    if not said["alive"]:
+        return f"the soft ASIC is dead, no queue, mark or pause is played: {said['because']}"
+    return f"soft ASIC plays profile {said['profile']} (hook {said['hook']})"
 
 
 def _rows(value: object) -> Sequence[Mapping[str, object]]:

@@ -93,18 +93,22 @@ class SoftAsic:
         """Turn every port to another profile while packets flow; returns how many ports were turned.
 
         Each port changes in one store: a packet is treated by the old profile or by the new one. `rates` are bit/s by
-        link name. Raises SpecError for a profile that this fabric cannot play, NotReady when asicd is gone.
+        link name; others stay as they are. Raises SpecError for a profile that this fabric cannot play, NotReady when asicd is gone.
         """
-        wanted = plan_of(profile, self._fabric, self._seed, rates)
+        states = self._states()
+        current = {port.link: int(states[port.number].rate_bps) for port in self.plan.ports}
+        wanted = plan_of(profile, self._fabric, self._seed, {**current, **(rates or {})})
         if wanted.pool_places != self.plan.pool_places:
             raise SpecError("the profile has another number of pools", allowed="a profile whose pools are as many")
-        now = self._in_use()
-        free = [at for at in range(profile_slots(self.plan)) if at not in now.values()]
+        used = {int(state.profile) for state in states.values()}
+        size = sizeof(abi.PortProfile)
+        slots = len(read_maps(place.maps(self.lab), {"profiles": size})["profiles"]) // size
+        free = [at for at in range(slots) if at not in used]
         places = free[: len(wanted.profiles)]
         if len(places) < len(wanted.profiles):
             raise SpecError(
-                f"the profile needs {len(wanted.profiles)} kinds of port beside the {len(set(now.values()))} in use",
-                allowed=f"{profile_slots(self.plan)} in all",
+                f"the profile needs {len(wanted.profiles)} kinds of port beside the {len(used)} in use",
+                allowed=f"{slots} in all",
             )
         lines = [*_pool_lines(wanted)]
         lines += [f"profile at={at} bytes={made.hex()}" for at, made in zip(places, wanted.profiles, strict=False)]
@@ -114,11 +118,11 @@ class SoftAsic:
         _keep(self._run_dir, profile)
         return len(wanted.ports)
 
-    def _in_use(self) -> Mapping[int, int]:
-        """Which profile each port is turned to now, by number."""
+    def _states(self) -> Mapping[int, abi.PortState]:
+        """What each port is told to do now, by number."""
         size = sizeof(abi.PortState)
         states = read_maps(place.maps(self.lab), {"ports": size})["ports"]
-        return {at // size: abi.PortState.from_buffer_copy(states, at).profile for at in range(size, len(states), size)}
+        return {at // size: abi.PortState.from_buffer_copy(states, at) for at in range(size, len(states), size)}
 
     def port(self, node: str, port: str) -> PortPlan:
         """A port's place in the plan. Raises SpecError that lists what there is."""
