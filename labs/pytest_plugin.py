@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and refuse options that make no sense."""
     config.addinivalue_line(
         "markers",
-        "lab(name, profile=None): the lab or fabric, by name or file, that a test runs on, and what its soft ASIC plays",
+        "lab(name, profile=None): the lab or fabric, by name or file, that a test runs on; what its soft ASIC plays",
     )
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
     keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
@@ -94,7 +94,7 @@ class WantedLab:
         """Read a marker. Raises pytest.UsageError for one that says nothing, or too much."""
         args, named = (marker.args, marker.kwargs) if marker is not None else ((), {})
         if odd := set(named) - {"profile"}:
-            raise pytest.UsageError(f"{item}: lab({sorted(odd)[0]}=…); allowed: lab(NAME, profile=PROFILE)")
+            raise pytest.UsageError(f"{item}: lab({min(odd)}=…); allowed: lab(NAME, profile=PROFILE)")
         ref = args[0] if args else adopt
         if not ref:
             raise pytest.UsageError(

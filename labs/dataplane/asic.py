@@ -198,7 +198,7 @@ def attach(
 
 
 def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_ports: bool) -> None:
-    folder, token = place.folder(lab), secrets.token_hex(16)
+    folder, token = place.folder(lab), f"{lab}:{secrets.token_hex(16)}"
     binary = place.native() / "asicd"
     made = {"folder": str(folder), "token": token, "asicd": str(binary), "own_ports": own_ports}
     entry = journal.will(Change("soft-asic", made))[0]

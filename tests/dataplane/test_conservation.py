@@ -19,6 +19,9 @@ PASS, DROP = -1, 2
 SWITCH = (1, 2, 3, 4)
 SIZES = (60, 300, 1518)
 
+Limits = list[tuple[LimitMode, int, int, int]]  # mode, limit, alpha, reserved
+Rules = tuple[Limits, Limits, int, int]
+
 ARRIVALS = st.tuples(
     st.sampled_from(SWITCH),  # leaves by
     st.sampled_from([None, *SWITCH]),  # came in by; None: the switch's own
@@ -59,7 +62,7 @@ def test_every_packet_has_one_fate(
     loaded: Bench,
     udp: Callable[..., bytes],
     steps: list[tuple[int | str | None, ...]],
-    rules: tuple[list[tuple[LimitMode, int, int, int]], list[tuple[LimitMode, int, int, int]], int, int],
+    rules: Rules,
 ) -> None:
     loaded.reset()
     set_rules(loaded, rules)
@@ -81,7 +84,7 @@ def test_every_packet_has_one_fate(
 
 def set_rules(
     bench: Bench,
-    rules: tuple[list[tuple[LimitMode, int, int, int]], list[tuple[LimitMode, int, int, int]], int, int],
+    rules: Rules,
 ) -> None:
     queues, groups, size, headroom_pool = rules
     for i in range(8):

@@ -62,7 +62,7 @@ def dropped(bench: Bench, frame: bytes, depth: int, draws: int = DRAWS) -> int:
     before, before_bytes = state.wred_dropped_packets, state.wred_dropped_bytes
     bench.egress(OUT, frame, came=CAME, repeat=draws)
     assert bench.depth(OUT, QUEUE) == (9, depth)
-    count = int(state.wred_dropped_packets) - before
+    count: int = state.wred_dropped_packets - before
     assert state.wred_dropped_bytes - before_bytes == count * len(frame)
     return count
 
