@@ -174,7 +174,7 @@ def pause_share(
         f"priority {priority} is paused {expected:.1%} of the time",
         max(off) <= within,
         Evidence(
-            f"paused {_range(held.values())} of {run.lasted_s:.2f} s, shares {_range(shares.values())}, expected {even:.1%}",
+            f"paused {_range(held.values())} of {run.lasted_s:.2f} s, shares {_range(shares.values())} for {even:.1%}",
             {"worst_paused": round(off[0], 4), "worst_share": round(off[1], 4), "within": within, **run.numbers()},
             tuple(
                 f"{node}:{name}: paused {held[node, name]:.3f}, share {shares[node, name]:.3f}" for node, name in ports
