@@ -1,16 +1,25 @@
-"""Load on a running lab: raw flows from rnic, which runs beside the nodes' software, in their network namespaces."""
+"""Load on a running lab: raw flows from rnic, which runs beside the nodes' software, in their network namespaces.
+
+And by hand, for what load is no use for: single packets (`Probe`), and frames that a port's MAC sends past all queues,
+as it does 802.1Qbb pauses (`MacPort`, `storming`).
+"""
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 from labs import lease
 from labs.channels.namespaces import in_network
 from labs.dataplane.asic import SoftAsic
 from labs.errors import CapabilityMissing, NotReady
+from labs.kernel import inside_netns
 from labs.lab import Lab
 from labs.telemetry.asic_counters import AsicCounters
 from labs.telemetry.host_watch import HostWatch
@@ -24,6 +33,15 @@ from traffic.flows import FiveTuple, Transport
 ROCE_PORT = 4791
 FIRST_SPORT = 49152  # of the range that Linux gives RoCEv2's source ports
 UDP_HEADERS = 42  # Ethernet 14, IPv4 20, UDP 8
+PAUSE_GROUP = bytes.fromhex("0180c2000001")  # MAC control: for the port at the other end, and nobody else
+ETH_P_PAUSE = 0x8808
+ETH_P_ALL = 3
+PFC_OPCODE = 0x0101
+SHORTEST_FRAME = 60
+QUANTUM_BITS = 512
+PACKET_QDISC_BYPASS = 20  # linux/if_packet.h
+SOL_PACKET = 263
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # beyond the workstation's own limit
 
 
 def five_tuple(
@@ -110,7 +128,7 @@ def measure(
             if not settled.held:
                 raise NotReady(str(settled))
             asked, begun, answered = _read(asic)
-            _pass(for_s)
+            let_pass(for_s)
             asked_again, ended, answered_again = _read(asic)
             report = run.stop() if any(flow.duration_s is None for flow in flows) else run.finish(within)
         emptied = wait_until("the buffers are empty", asic.counters, lambda now: nothing_left(now).held, within=within)
@@ -159,7 +177,146 @@ def _read(asic: SoftAsic) -> tuple[float, AsicCounters, float]:
     return asked, counters, time.monotonic()
 
 
-def _pass(seconds: float) -> None:
+def let_pass(seconds: float) -> None:
     """Let time pass: traffic runs meanwhile."""
     until = time.monotonic() + seconds
-    wait_until(f"{seconds:g} s have passed", time.monotonic, lambda now: now >= until, within=seconds + 1, most=0.05)
+    wait_until(
+        f"{seconds:g} s have passed", time.monotonic, lambda now: now >= until, within=seconds + 60, most=seconds / 8
+    )
+
+
+def pfc_frame(src: bytes, quanta: Mapping[int, int], *, enabled: int | None = None) -> bytes:
+    """An 802.1Qbb frame: pause each of these priorities for so many quanta of 512 bit times, 0 to go on.
+
+    `enabled` is the class-enable vector where it is not just these priorities.
+    """
+    vector = sum(1 << priority for priority in quanta) if enabled is None else enabled
+    times = struct.pack(">8H", *(quanta.get(priority, 0) for priority in range(8)))
+    frame = PAUSE_GROUP + src + struct.pack(">HHH", ETH_P_PAUSE, PFC_OPCODE, vector) + times
+    return frame.ljust(SHORTEST_FRAME, b"\0")
+
+
+def quanta_of(seconds: float, rate_bps: int) -> int:
+    """How many quanta last so long at a rate."""
+    return round(seconds * rate_bps / QUANTUM_BITS)
+
+
+class MacPort:
+    """A port's wire, below its queues: what is sent here is sent at once, and never queued or counted by its port.
+
+    With `listens` it hears MAC control frames. Use it in a `with` block.
+    """
+
+    def __init__(self, lab: Lab, node: str, port: str = "eth1", *, listens: bool = False) -> None:
+        self.name = f"{node}:{port}"
+        with inside_netns(lab.deployment.netns(node)):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+        # Only who listens to everything hears a frame before the soft ASIC's programs take it out.
+        self._socket.bind((port, ETH_P_ALL if listens else 0))
+        self._socket.setblocking(False)
+        self.mac: bytes = self._socket.getsockname()[4]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, frame: bytes) -> None:
+        """Put a frame on the wire."""
+        self._socket.send(frame)
+
+    def pause(self, quanta: Mapping[int, int]) -> None:
+        """Ask the far end to pause priorities, or with 0 quanta to go on."""
+        self.send(pfc_frame(self.mac, quanta))
+
+    def heard(self) -> int:
+        """MAC control frames that came in here since the last time, also those that the soft ASIC takes out."""
+        count = 0
+        for _ in range(100_000):
+            try:
+                _, (_, protocol, kind, _, _) = self._socket.recvfrom(2048)
+            except BlockingIOError:
+                break
+            count += protocol == ETH_P_PAUSE and kind != socket.PACKET_OUTGOING
+        return count
+
+
+class Storm:
+    """What a storm was: the moments of its first and its last frame, in seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.first_s = 0.0
+        self.last_s = 0.0
+        self.frames = 0
+
+
+@contextmanager
+def storming(port: MacPort, priority: int, quanta: int, *, every_s: float) -> Iterator[Storm]:
+    """Pause a priority again and again for the length of a block, from a thread."""
+    storm, ended = Storm(), threading.Event()
+
+    def send() -> None:
+        storm.last_s = time.time()
+        port.pause({priority: quanta})
+        storm.frames += 1
+
+    def go_on() -> None:
+        while not ended.wait(every_s):
+            send()
+
+    storm.first_s = time.time()
+    send()
+    thread = threading.Thread(target=go_on, name="railbed-storm", daemon=True)
+    thread.start()
+    try:
+        yield storm
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Probe:
+    """Single UDP packets between two hosts. `frame_bytes` is what a switch counts of each. Use it in a `with` block."""
+
+    def __init__(self, lab: Lab, src: str, dst: str, *, dscp: int = 3, payload_bytes: int = 1024) -> None:
+        flow = five_tuple(lab, src, dst)
+        self.frame_bytes = payload_bytes + UDP_HEADERS
+        self._payload = bytes(payload_bytes)
+        self._to = (flow.dst, flow.dport)
+        self._undo = ExitStack()
+        with inside_netns(lab.deployment.netns(src)):
+            self._out = self._undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
+        with inside_netns(lab.deployment.netns(dst)):
+            self._in = self._undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
+        self._out.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+        self._out.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 22)
+        self._in.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+        self._in.setblocking(False)
+        self._in.bind(self._to)
+        self.sent = 0
+        lab.node(src).kernel("ping", "-c", "1", "-W", "2", flow.dst)  # a neighbour that is not known holds packets back
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def send(self, count: int = 1) -> None:
+        """Send packets back to back."""
+        for _ in range(count):
+            self._out.sendto(self._payload, self._to)
+        self.sent += count
+
+    def received(self) -> int:
+        """Packets that arrived since the last time."""
+        count = 0
+        for _ in range(100_000):
+            try:
+                self._in.recv(65536)
+            except BlockingIOError:
+                break
+            count += 1
+        return count

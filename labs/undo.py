@@ -257,7 +257,7 @@ def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
         folder, binary = Path(str(entry.change.args["folder"])), str(entry.change.args["asicd"])
         marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode()}
         find = partial(_carriers, marks)
-        ours = bool(entry.change.args["own_ports"])
+        ours = bool(entry.change.args.get("own_ports"))
         for pid in find():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

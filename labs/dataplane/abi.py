@@ -195,6 +195,7 @@ class PortState(LittleEndianStructure):
         ("lost_qdisc", c_uint64),
         ("lost_veth", c_uint64),
         ("lost_purged", c_uint64),
+        ("xoff", c_uint64),
     )
 
 

@@ -36,6 +36,9 @@ PROFILE_FOLDER = "profile"  # in the run directory: one file, what is being play
 BACKLOG = {"net.core.netdev_max_backlog": 10_000}
 EXPEDITED = Path("/sys/kernel/rcu_expedited")  # asicd sets it while it attaches
 SPARE_PROFILES = 64
+# By tcx where the kernel has it; asked for by name to play an older kernel.
+HOOK = "RAILBED_ASIC_HOOK"
+HOOKS: Mapping[str, list[str]] = {"": [], "tcx": [], "cls_bpf": ["--cls-bpf"]}
 ANSWER_WITHIN_S = 60.0
 
 
@@ -205,6 +208,7 @@ def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_po
     folder.mkdir(parents=True, exist_ok=True)
     argv = [str(binary), "--folder", str(folder), "--objects", str(binary.parent), *_sizes(lab, wanted)]
     argv += ["--own-ports"] if own_ports else []
+    argv += _hook()
     log = write(run_dir, "logs/asicd.log", "")
     with log.open("a") as errors:
         child = subprocess.Popen(
@@ -228,6 +232,14 @@ def _start(lab: str, wanted: LabPlan, run_dir: Path, journal: Journal, *, own_po
             f"asicd did not start: {said or 'no word'} {' / '.join(last)}".strip(), remedy="railbed doctor"
         )
     child.returncode = 0  # it is nobody's child to wait for from here on
+
+
+def _hook() -> list[str]:
+    """How the programs are to hang on their ports, as asicd takes it. Raises SpecError for what it cannot do."""
+    asked = os.environ.get(HOOK, "")
+    if asked not in HOOKS:
+        raise SpecError(f"{HOOK}={asked}", allowed="cls_bpf, or tcx, where the kernel has it: its default")
+    return HOOKS[asked]
 
 
 def _sizes(lab: str, wanted: LabPlan) -> list[str]:

@@ -63,7 +63,7 @@ struct port {
 		int64_t packets, bytes;	/* the least that was missing in all of them */
 	} missing[QUEUES];
 	uint64_t same_since, came, sent;	/* nothing has come or gone since then */
-	uint64_t veth_dropped;
+	uint64_t veth_dropped, qdisc_dropped;	/* accounted for */
 };
 
 struct asic {
@@ -74,6 +74,7 @@ struct asic {
 	int cls_bpf;		/* attach by clsact, as on kernels before 6.6 */
 	int own_ports;		/* the ports go when we go: their queues need not be taken off at the end */
 	struct port *port;	/* from 1 */
+	uint64_t *due;		/* when a port's timers have to be looked at; 0: now */
 	struct node *node;
 	int map_fd[10];
 	struct port_state *ports;
@@ -111,7 +112,7 @@ int port_gate(const struct namespace *ns, const struct port *port, unsigned queu
 int port_clsact(const struct namespace *ns, const struct port *port, int ingress_fd, int egress_fd, char *error);
 int port_unclsact(const struct namespace *ns, const struct port *port);
 int port_waiting(const struct namespace *ns, const struct port *port, unsigned queue, int64_t *packets, int64_t *bytes);
-int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *packets);
+int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *veth, uint64_t *qdisc);
 
 /* attach.c */
 int asic_attach(struct asic *asic, char *error);
@@ -128,6 +129,7 @@ void port_resume(struct asic *asic, unsigned port);
 
 /* reconcile.c */
 void reconcile(struct asic *asic);
+void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned pg, int64_t packets, int64_t bytes);
 
 /* control.c */
 int control_open(const char *folder, char *error);

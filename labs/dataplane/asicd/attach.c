@@ -109,7 +109,6 @@ static int node_find(struct asic *asic, struct node *node, char *error)
 /* Ports by interface index, as one copy of the programs looks them up. */
 struct table {
 	unsigned first;		/* interface index */
-	unsigned last;
 	uint16_t port[IFINDEXES];
 };
 
@@ -194,8 +193,10 @@ static int node_attach(struct asic *asic, struct node *node, char *error)
 
 static int node_egress(struct asic *asic, struct node *node, char *error)
 {
-	if (namespace_enter(&node->ns))
+	if (namespace_enter(&node->ns)) {
+		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
 		return -1;
+	}
 	for (unsigned i = 0; i < node->count; i++) {
 		struct port *port = &asic->port[node->first + i];
 
@@ -223,7 +224,12 @@ static void port_detach(struct asic *asic, struct node *node, unsigned number, i
 	port->gates = port->closed = port->forwarding = 0;
 	memset(port->priority, 0, sizeof(port->priority));
 	memset(port->dog, 0, sizeof(port->dog));
-	port->slow_due = 0;
+	memset(port->missing, 0, sizeof(port->missing));
+	port->slow_due = port->dog_due = port->veth_dropped = port->qdisc_dropped = 0;
+	port->suspect = 0;
+	asic->due[number] = 0;
+	for (unsigned q = 0; q < QUEUES; q++)
+		asic->queues[number * QUEUES + q].watchdog_state = 0;
 	asic->ports[number].gates_closed = 0;
 	asic->ports[number].watchdog_drop = 0;
 }
@@ -420,6 +426,8 @@ int asic_apply(struct asic *asic, unsigned number, unsigned profile, uint64_t ra
 		port_resume(asic, number);
 		memset(port->dog, 0, sizeof(port->dog));
 		state->watchdog_drop = 0;
+		for (unsigned q = 0; q < QUEUES; q++)
+			asic->queues[number * QUEUES + q].watchdog_state = 0;
 		failed = port_structure(&node->ns, port, &asic->profiles[profile], rate, error);
 	}
 	pthread_mutex_unlock(&asic->lock);

@@ -99,6 +99,8 @@ static int do_node(struct asic *asic, const struct command *command, struct repl
 
 	if (numbers(reply, command, wanted))
 		return -1;
+	if (asic->node[at].attached)
+		return wrong(reply, command, "at: a node that is attached");
 	if (!netns || !first || first + count > asic->port_count + 1 || count > LOCALS)
 		return wrong(reply, command, "netns, first and count: a path, and ports that there are");
 	asic->node[at].first = first;
@@ -126,6 +128,10 @@ static int do_port(struct asic *asic, const struct command *command, struct repl
 
 	if (numbers(reply, command, wanted))
 		return -1;
+	if (at && asic->node[node].attached)
+		return wrong(reply, command, "node: one that is attached");
+	if (at != asic->node[node].first + local)
+		return wrong(reply, command, "at: the node's first port, and local");
 	if (!at || !peer || rate < 8000 || !name || strlen(name) >= IF_NAMESIZE)
 		return wrong(reply, command, "at, peer and name of ports that there are, rate from 8000 bit/s");
 	if (matrix + asic->node[node].count * QUEUES > asic->matrix_count || local >= asic->node[node].count)

@@ -29,7 +29,7 @@
 
 #include "asicd.h"
 
-static struct asic asic = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static struct asic asic;
 
 uint64_t now_ns(void)
 {
@@ -92,12 +92,18 @@ static void unmount_maps(void)
 static int prepare(char *error)
 {
 	struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	pthread_mutexattr_t inherits;
 
 	setrlimit(RLIMIT_MEMLOCK, &all);
 	asic.port = calloc(asic.port_count + 1, sizeof(*asic.port));
 	asic.node = calloc(asic.node_count, sizeof(*asic.node));
+	asic.due = calloc(asic.port_count + 1, sizeof(*asic.due));
 	asic.wake = eventfd(0, EFD_CLOEXEC);
-	if (!asic.port || !asic.node || asic.wake < 0) {
+	/* The reactor must not wait behind a thread that nobody lets run. */
+	pthread_mutexattr_init(&inherits);
+	pthread_mutexattr_setprotocol(&inherits, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(&asic.lock, &inherits);
+	if (!asic.port || !asic.node || !asic.due || asic.wake < 0) {
 		snprintf(error, ERROR_SIZE, "out of memory");
 		return -1;
 	}

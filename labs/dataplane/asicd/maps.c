@@ -97,8 +97,13 @@ static int program_load(struct asic *asic, const char *name, struct bpf_object *
 	if (!*object)
 		return -1;
 	mark = constant(*object, "stamp_mark", 4);
-	if (mark)
-		memcpy(mark, &asic->stamp, 4);
+	if (!mark) {
+		snprintf(error, ERROR_SIZE, "%s.bpf.o has no stamp_mark", name);
+		bpf_object__close(*object);
+		*object = NULL;
+		return -1;
+	}
+	memcpy(mark, &asic->stamp, 4);
 	failed = bpf_object__load(*object);
 	program = failed ? NULL : bpf_object__next_program(*object, NULL);
 	if (!program) {

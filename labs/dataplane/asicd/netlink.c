@@ -70,15 +70,28 @@ static void end(struct message *message, struct rtattr *nest)
 	nest->rta_len = (char *)message + message->header.nlmsg_len - (char *)nest;
 }
 
+/* Send and receive the answer to this very question: one that was given up on may still be answered. */
+static ssize_t exchange(int route, struct message *message, char *answer, size_t size)
+{
+	static unsigned asked;
+	ssize_t got;
+
+	message->header.nlmsg_seq = __atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED);
+	if (send(route, message, message->header.nlmsg_len, 0) < 0)
+		return -1;
+	do
+		got = recv(route, answer, size, 0);
+	while (got >= (ssize_t)sizeof(struct nlmsghdr) &&
+	       ((struct nlmsghdr *)answer)->nlmsg_seq != message->header.nlmsg_seq);
+	return got;
+}
+
 /* Send and wait for the kernel's word. Returns 0 or -errno. */
 static int ask(int route, struct message *message)
 {
 	char answer[512];
-	ssize_t got;
+	ssize_t got = exchange(route, message, answer, sizeof(answer));
 
-	if (send(route, message, message->header.nlmsg_len, 0) < 0)
-		return -errno;
-	got = recv(route, answer, sizeof(answer), 0);
 	if (got < (ssize_t)NLMSG_LENGTH(sizeof(int)))
 		return got < 0 ? -errno : -EIO;
 	if (((struct nlmsghdr *)answer)->nlmsg_type != NLMSG_ERROR)
@@ -299,11 +312,8 @@ static int segments(const struct namespace *ns, const struct port *port, unsigne
 
 static int receive_all(int route, struct message *question, char *answer, size_t size)
 {
-	ssize_t got;
+	ssize_t got = exchange(route, question, answer, size);
 
-	if (send(route, question, question->header.nlmsg_len, 0) < 0)
-		return -errno;
-	got = recv(route, answer, size, 0);
 	return got < 0 ? -errno : (int)got;
 }
 
@@ -456,8 +466,9 @@ int port_unclsact(const struct namespace *ns, const struct port *port)
 	return ask(ns->ask, &message);
 }
 
-/* What the kernel holds of one queue. Returns 0 or -errno. */
-int port_waiting(const struct namespace *ns, const struct port *port, unsigned queue, int64_t *packets, int64_t *bytes)
+/* The statistics of one qdisc of a port. Returns 0 or -errno. */
+static int statistics(const struct namespace *ns, const struct port *port, unsigned parent, unsigned handle,
+		      struct gnet_stats_queue *found)
 {
 	const struct rtattr *stats, *waiting;
 	struct message message;
@@ -466,7 +477,7 @@ int port_waiting(const struct namespace *ns, const struct port *port, unsigned q
 	int got;
 
 	/* The kernel answers this one as a notice to all: the asker hears it by asking for an echo. */
-	qdisc(&message, port, RTM_GETQDISC, 0, leaf_parent(queue), leaf_handle(queue, !!(port->gates & 1U << queue)), NULL);
+	qdisc(&message, port, RTM_GETQDISC, 0, parent, handle, NULL);
 	message.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ECHO;
 	got = receive_all(ns->ask, &message, answer, sizeof(answer));
 	header = (void *)answer;
@@ -478,21 +489,35 @@ int port_waiting(const struct namespace *ns, const struct port *port, unsigned q
 	waiting = stats ? find(RTA_DATA(stats), RTA_PAYLOAD(stats), TCA_STATS_QUEUE) : NULL;
 	if (!waiting)
 		return -ENODATA;
-	*packets = ((struct gnet_stats_queue *)RTA_DATA(waiting))->qlen;
-	*bytes = ((struct gnet_stats_queue *)RTA_DATA(waiting))->backlog;
+	*found = *(struct gnet_stats_queue *)RTA_DATA(waiting);
 	return 0;
 }
 
-/* Packets that the far end's interface has refused so far. */
-int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *packets)
+/* What the kernel holds of one queue. Returns 0 or -errno. */
+int port_waiting(const struct namespace *ns, const struct port *port, unsigned queue, int64_t *packets, int64_t *bytes)
+{
+	struct gnet_stats_queue found;
+	int failed = statistics(ns, port, leaf_parent(queue), leaf_handle(queue, !!(port->gates & 1U << queue)), &found);
+
+	if (failed)
+		return failed;
+	*packets = found.qlen;
+	*bytes = found.backlog;
+	return 0;
+}
+
+/* Packets that the far end's interface has refused so far, and those that our queues have. */
+int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *veth, uint64_t *queues)
 {
 	const struct rtattr *first, *at;
+	struct gnet_stats_queue found;
 	char answer[8192];
 	int left, failed = link_attributes(ns, port, answer, sizeof(answer), &first, &left);
 
 	if (failed)
 		return failed;
 	at = find(first, left, IFLA_STATS64);
-	*packets = at ? ((struct rtnl_link_stats64 *)RTA_DATA(at))->tx_dropped : 0;
+	*veth = at ? ((struct rtnl_link_stats64 *)RTA_DATA(at))->tx_dropped : 0;
+	*queues = statistics(ns, port, TC_H_ROOT, TC_H_MAKE(1 << 16, 0), &found) ? 0 : found.drops;
 	return 0;
 }

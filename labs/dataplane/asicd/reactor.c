@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,21 +23,39 @@
 #include "reaction.h"
 
 #define MS		1000000ULL
+#define EVENTS_A_TURN	256	/* a flood of PFC must not keep timers and commands waiting */
 #define LOOK_NS		(250 * MS)	/* how often groups are looked at, events or none */
 
 struct loop {
 	struct asic *asic;
 	struct ring_buffer *ring;
 	uint64_t look_due;
+	int timer;
+	uint64_t armed;		/* when the timer rings, 0: it has rung */
+	int left;		/* events this turn may still take */
 };
 
-static void send_frame(int packet, const struct port *port, const uint8_t *frame)
+/*
+ * Have the timer ring no later than `due`. One that rings too early only makes the loop look once more; setting it is
+ * what costs, a trap into the hypervisor on a virtual processor, and most pauses end long before their time.
+ */
+static void arm(struct loop *loop, uint64_t due)
+{
+	struct itimerspec when = {.it_value = {.tv_sec = due / (1000 * MS), .tv_nsec = due % (1000 * MS)}};
+
+	if (loop->armed && loop->armed <= due)
+		return;
+	loop->armed = due;
+	timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+/* Returns true when it was sent. A port that is down takes none, and the far end's pause runs out by itself. */
+static int send_frame(int packet, const struct port *port, const uint8_t *frame)
 {
 	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = port->ifindex, .sll_halen = 6};
 
 	memcpy(to.sll_addr, frame, 6);
-	/* A port that is down takes no frame, and the far end's pause runs out by itself. */
-	(void)!sendto(packet, frame, PFC_FRAME, MSG_DONTWAIT, (void *)&to, sizeof(to));
+	return sendto(packet, frame, PFC_FRAME, MSG_DONTWAIT, (void *)&to, sizeof(to)) == PFC_FRAME;
 }
 
 void port_kick(const struct namespace *ns, const struct port *port)
@@ -69,18 +88,20 @@ static void send_pfc(struct asic *asic, unsigned number, unsigned priorities, un
 	struct port *port = &asic->port[number];
 	uint64_t now = now_ns(), lasts = pause_ns(quanta, state->rate_bps);
 	uint8_t frame[PFC_FRAME];
+	int sent;
 
 	pfc_frame(frame, port->mac, priorities, quanta);
+	sent = send_frame(namespace_of(asic, number)->packet, port, frame);
+	asic->due[number] = 0;
 	for (int i = 0; i < QUEUES; i++) {
 		if (!(priorities & 1 << i))
 			continue;
 		port->priority[i].refresh_at = quanta ? now + lasts / 2 : 0;
 		if (quanta)
-			state->pfc_tx[i]++;
+			state->pfc_tx[i] += sent;
 		else
-			state->pfc_xon_tx[i]++;
+			state->pfc_xon_tx[i] += sent;
 	}
-	send_frame(namespace_of(asic, number)->packet, port, frame);
 }
 
 /* Close or open the gates of a port so that they are as its priorities say. */
@@ -121,15 +142,30 @@ static void hold(struct asic *asic, unsigned number, int priority, uint64_t unti
 
 	if (timer->paused_since)
 		asic->ports[number].paused_ns[priority] += now - timer->paused_since;
+	asic->due[number] = 0;
 	timer->paused_until = until;
 	timer->paused_since = until ? now : 0;
 }
 
-/* All that a port holds back goes on; what it has asked for is forgotten. */
+/*
+ * All that a port holds back goes on. What it has asked for holds only where its profile still has a group that will
+ * take it back: for the rest nobody would ever say XON.
+ */
 void port_resume(struct asic *asic, unsigned number)
 {
-	for (int i = 0; i < QUEUES; i++)
+	struct port_profile *profile = profile_of(asic, number);
+	struct port *port = &asic->port[number];
+	unsigned asked = 0, kept = 0;
+
+	for (int i = 0; i < QUEUES; i++) {
 		hold(asic, number, i, 0);
+		port->priority[i].crossed_at = 0;
+		asked |= port->priority[i].refresh_at ? 1U << i : 0;
+		kept |= profile->pg[i].priorities;
+	}
+	asked &= ~(kept & profile->pfc_enable);
+	if (asked)
+		send_pfc(asic, number, asked, 0);
 	asic->port[number].forwarding = 0;
 	set_gates(asic, number);
 }
@@ -174,6 +210,25 @@ static uint64_t room_at(const struct receiver *slow)
 	return slow->busy_until_ns > lasts ? slow->busy_until_ns - lasts : 0;
 }
 
+/*
+ * What an event of a group comes to: two processors may cross the threshold one way and the other and tell in the other
+ * order. Each tells after it has crossed, so the group as it stands when the last one is read is what counts.
+ */
+static int kind_now(struct asic *asic, const struct event *event)
+{
+	struct port *port = &asic->port[event->port];
+	unsigned asked = 0;
+
+	if (event->kind != EVENT_XOFF && event->kind != EVENT_XON)
+		return event->kind;
+	for (int i = 0; i < QUEUES; i++)
+		asked |= port->priority[i].refresh_at ? 1U << i : 0;
+	asked &= event->priorities;
+	if (__atomic_load_n(&asic->ports[event->port].xoff, __ATOMIC_SEQ_CST) & 1U << (event->pg & 7))
+		return asked == event->priorities ? 0 : EVENT_XOFF;
+	return asked ? EVENT_XON : 0;
+}
+
 static int take_event(void *context, void *data, size_t size)
 {
 	struct loop *loop = context;
@@ -182,9 +237,10 @@ static int take_event(void *context, void *data, size_t size)
 	struct port *port;
 
 	if (size < sizeof(*event) || !live(asic, event->port))
-		return 0;
+		return --loop->left > 0 ? 0 : -EAGAIN;
+	asic->due[event->port] = 0;
 	port = &asic->port[event->port];
-	switch (event->kind) {
+	switch (kind_now(asic, event)) {
 	case EVENT_XOFF:
 	case EVENT_SLOW:
 		for (int i = 0; i < QUEUES; i++)
@@ -203,7 +259,7 @@ static int take_event(void *context, void *data, size_t size)
 		take_pfc(asic, event);
 		break;
 	}
-	return 0;
+	return --loop->left > 0 ? 0 : -EAGAIN;
 }
 
 static void slow_receiver(struct asic *asic, unsigned number, uint64_t now)
@@ -336,6 +392,20 @@ static void look_at(struct asic *asic, unsigned number, int priority, int xoff)
 	}
 }
 
+/* What no event will tell: a gate that could not be moved, and a slow receiver whose event was lost. */
+static void look_at_port(struct asic *asic, unsigned number)
+{
+	struct port *port = &asic->port[number];
+
+	set_gates(asic, number);
+	if (!asic->receivers[number].xoff || port->slow_due)
+		return;
+	asic->state->events_late++;
+	port->slow_due = room_at(&asic->receivers[number]) ?: 1;
+	asic->due[number] = 0;
+	send_pfc(asic, number, profile_of(asic, number)->pfc_enable, profile_of(asic, number)->quanta);
+}
+
 /* Events may be lost when the ring is full: what the groups say counts. */
 static void look_at_groups(struct asic *asic)
 {
@@ -359,6 +429,11 @@ static void look_at_groups(struct asic *asic)
 			for (int p = 0; p < QUEUES; p++)
 				if (priorities & 1 << p)
 					look_at(asic, port, p, seen[i].xoff);
+			/* XON follows what leaves: from a group that holds nothing, nothing will. */
+			if (seen[i].xoff)
+				give_back_group(asic, port, asic->ports[port].local, pg, 0, 0);
+			if (!pg)
+				look_at_port(asic, port);
 		}
 		done += count;
 		left -= count < left ? count : left;
@@ -377,30 +452,38 @@ void *reactor(void *argument)
 {
 	struct loop loop = {.asic = argument};
 	struct asic *asic = loop.asic;
-	struct epoll_event wanted = {.events = EPOLLIN}, happened[2];
+	struct epoll_event wanted = {.events = EPOLLIN}, happened[3];
 	int epoll;
 
 	take_fifo(asic);
 	loop.ring = ring_buffer__new(asic->events_fd, take_event, &loop, NULL);
+	loop.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!loop.ring || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, ring_buffer__epoll_fd(loop.ring), &wanted) ||
+	if (!loop.ring || epoll < 0 || loop.timer < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, loop.timer, &wanted) ||
+	    epoll_ctl(epoll, EPOLL_CTL_ADD, ring_buffer__epoll_fd(loop.ring), &wanted) ||
 	    epoll_ctl(epoll, EPOLL_CTL_ADD, asic->wake, &wanted)) {
 		say("the reactor cannot start: %s", strerror(errno));
 		_exit(1);
 	}
 	while (!asic->stopping) {
 		uint64_t now, due;
-		struct timespec wait, used;
+		struct timespec used;
+		uint64_t rung;
 
 		pthread_mutex_lock(&asic->lock);
 		/* A frame that is sent is received before send returns: what it causes is here already. */
+		loop.left = EVENTS_A_TURN;
 		while (ring_buffer__consume(loop.ring) > 0)
 			;
 		now = now_ns();
+		if (loop.armed && loop.armed <= now && read(loop.timer, &rung, sizeof(rung)) == sizeof(rung))
+			loop.armed = 0;
 		due = now + 1000 * MS;
-		for (unsigned i = 1; i <= asic->port_count; i++)
-			if (live(asic, i))
-				due = port_timers(asic, i, now, due);
+		for (unsigned i = 1; i <= asic->port_count; i++) {
+			if (asic->due[i] <= now)
+				asic->due[i] = live(asic, i) ? port_timers(asic, i, now, now + 1000 * MS) : now + LOOK_NS;
+			due = sooner(due, asic->due[i]);
+		}
 		if (loop.look_due <= now) {
 			loop.look_due = now + LOOK_NS;
 			look_at_groups(asic);
@@ -410,12 +493,11 @@ void *reactor(void *argument)
 		}
 		due = sooner(due, loop.look_due);
 		pthread_mutex_unlock(&asic->lock);
-		now = now_ns();
-		due = due > now ? due - now : 0;
-		wait = (struct timespec){.tv_sec = due / (1000 * MS), .tv_nsec = due % (1000 * MS)};
-		epoll_pwait2(epoll, happened, 2, &wait, NULL);
+		arm(&loop, due);
+		epoll_wait(epoll, happened, 3, -1);
 	}
 	ring_buffer__free(loop.ring);
+	close(loop.timer);
 	close(epoll);
 	return NULL;
 }

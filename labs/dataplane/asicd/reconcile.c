@@ -16,7 +16,8 @@
 #include "asicd.h"
 
 #define QUIET_NS	50000000ULL
-#define BUSY_NS		200000000ULL
+#define BUSY_NS		1000000000ULL	/* some fifty looks: no packet is on its way in all of them */
+#define SOFTNET_NS	1000000000ULL
 
 static void repair(struct asic *asic, const struct repair *what)
 {
@@ -35,28 +36,43 @@ static void give_back_queue(struct asic *asic, unsigned port, unsigned q, int64_
 	repair(asic, &(struct repair){.kind = REPAIR_QUEUE, .port = port, .queue = q, .packets = packets, .bytes = bytes});
 }
 
-static void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned pg, int64_t packets,
-			    int64_t bytes)
+void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned pg, int64_t packets, int64_t bytes)
 {
 	repair(asic, &(struct repair){.kind = REPAIR_GROUP, .port = port, .local = local, .pg = pg, .packets = packets,
 				      .bytes = bytes});
 }
 
-/* Say what the kernel says of them: refused by the far end, or purged with their queue. */
-static void attribute(struct asic *asic, unsigned number, int64_t packets)
+/*
+ * How many of `packets` a kernel counter explains that has grown to `is`; the rest of its growth was no packet of ours.
+ * What was taken for lost too early comes back as a loss below 0, which none explains.
+ */
+static int64_t share_of(uint64_t is, uint64_t *was, int64_t packets)
+{
+	int64_t grown = is - *was;
+
+	*was = is;
+	return packets <= 0 || grown <= 0 ? 0 : grown < packets ? grown : packets;
+}
+
+/* Say what the kernel says of them: refused by the far end, dropped by a queue, or purged with it. */
+static void attribute(struct asic *asic, unsigned number, int64_t packets, const char *how)
 {
 	struct port *port = &asic->port[number];
 	struct port_state *state = &asic->ports[number];
-	uint64_t dropped, refused;
+	uint64_t veth, queues;
+	int64_t refused, full;
 
-	if (port_dropped(&asic->node[port->node].ns, port, &dropped))
-		dropped = port->veth_dropped;
-	refused = dropped - port->veth_dropped;
-	if (refused > (uint64_t)packets)
-		refused = packets;
-	port->veth_dropped += refused;
+	if (port_dropped(&asic->node[port->node].ns, port, &veth, &queues)) {
+		veth = port->veth_dropped;
+		queues = port->qdisc_dropped;
+	}
+	refused = share_of(veth, &port->veth_dropped, packets);
+	full = share_of(queues, &port->qdisc_dropped, packets - refused);
 	state->lost_veth += refused;
-	state->lost_purged += packets - refused;
+	state->lost_qdisc += full;
+	state->lost_purged += packets - refused - full;
+	say("%lld packets of port %s of %s died in the kernel: %lld refused by the far end, %lld by a full queue (%s)",
+	    (long long)packets, port->name, asic->node[port->node].ns.path, (long long)refused, (long long)full, how);
 }
 
 static void tally(struct asic *asic, unsigned number, uint64_t *came, uint64_t *sent, int *waiting)
@@ -112,8 +128,8 @@ static void quiet(struct asic *asic, unsigned number)
 		if (word)
 			give_back_group(asic, number, i / QUEUES, i % QUEUES, PACKED_PACKETS(word), PACKED_BYTES(word));
 	}
-	if (lost > 0)
-		attribute(asic, number, lost);
+	if (lost)
+		attribute(asic, number, lost, "quiet");
 }
 
 /* Give back what `bytes` of lost packets took of the groups they came in by. */
@@ -162,7 +178,28 @@ static void busy(struct asic *asic, unsigned number, unsigned q, uint64_t now)
 	port->missing[q].since = 0;
 	give_back_queue(asic, number, q, port->missing[q].packets, port->missing[q].bytes);
 	share_out(asic, number, port->missing[q].packets, port->missing[q].bytes);
-	attribute(asic, number, port->missing[q].packets);
+	attribute(asic, number, port->missing[q].packets, "busy");
+}
+
+/* Frames that found a processor's backlog full, on the whole workstation since we began. */
+static void look_at_softnet(struct asic *asic)
+{
+	static uint64_t first;
+	static int begun;
+	FILE *file = fopen("/proc/net/softnet_stat", "re");
+	unsigned long seen, dropped, all = 0;
+	char line[512];
+
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%lx %lx", &seen, &dropped) == 2)
+			all += dropped;
+	fclose(file);
+	if (!begun)
+		first = all;
+	begun = 1;
+	asic->state->softnet_dropped = all - first;
 }
 
 static int charged(struct asic *asic, unsigned number)
@@ -208,8 +245,13 @@ static void settle_pools(struct asic *asic, unsigned first, unsigned count)
  */
 void reconcile(struct asic *asic)
 {
+	static uint64_t softnet_due;
 	uint64_t now = now_ns();
 
+	if (softnet_due <= now) {
+		softnet_due = now + SOFTNET_NS;
+		look_at_softnet(asic);
+	}
 	for (unsigned i = 1; i <= asic->port_count; i++) {
 		struct port *port = &asic->port[i];
 		uint64_t came, sent;

@@ -140,6 +140,7 @@ struct port_state {
 	__u64 lost_qdisc;	/* packets that died between the two programs, by what the kernel says of them */
 	__u64 lost_veth;
 	__u64 lost_purged;
+	__u64 xoff;		/* PGs (bits) whose sender has been told to stop: pg_state.xoff, for asicd to see */
 };
 
 /* Fates of the packets of one egress queue: came = tail + wred + ingress + watchdog dropped + queued;

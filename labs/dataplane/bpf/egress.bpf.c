@@ -56,7 +56,8 @@ int asic_egress(struct __sk_buff *skb)
 
 	if (!here || !port)
 		return NEXT;
-	if (skb->protocol == bpf_htons(ETH_P_KICK)) {
+	/* MAC control and kicks are no traffic: no class, no rate, no fate. */
+	if (skb->protocol == bpf_htons(ETH_P_KICK) || skb->protocol == bpf_htons(ETH_P_PAUSE)) {
 		CTX_SET(skb, priority, HTB_MAJOR);	/* HTB's direct queue: no class, no rate */
 		return NEXT;
 	}
@@ -73,8 +74,10 @@ int asic_egress(struct __sk_buff *skb)
 	if (!queue)
 		return NEXT;
 
-	if (!charged)
+	if (!charged) {
 		ADD(queue->own_packets, 1);
+		ADD(queue->own_bytes, len);
+	}
 	if (port->watchdog_drop & 1 << q) {
 		ADD(queue->watchdog_dropped_packets, 1);
 		ADD(queue->watchdog_dropped_bytes, len);
@@ -106,7 +109,8 @@ int asic_egress(struct __sk_buff *skb)
 		ingress_pool = in ? pool_at(port->pools, in->pg[pg].pool & (POOLS - 1)) : 0;
 		if (!group || !word || !in || !ingress_pool)
 			charged = 0;
-		else if (!group_charge(group, &in->pg[pg], ingress_pool, port->first + local, pg, in->pfc_enable, len)) {
+		else if (!group_charge(group, &in->pg[pg], ingress_pool, from, port->first + local, pg,
+				       in->pfc_enable, len)) {
 			queue_release(queue, &profile->queue[q], pool, len);
 			ADD(queue->ingress_dropped_packets, 1);
 			ADD(queue->ingress_dropped_bytes, len);

@@ -70,7 +70,7 @@ static __always_inline int leave_queue(struct __sk_buff *skb, struct port_state 
 		pool = in ? pool_at(from->pools, in->pg[pg].pool & (POOLS - 1)) : 0;
 		if (group && word && in && pool) {
 			ADD(*word, -PACKED(1, len));
-			group_release(group, &in->pg[pg], pool, from->first + local, pg, in->pfc_enable, len);
+			group_release(group, &in->pg[pg], pool, came, from->first + local, pg, in->pfc_enable, len);
 		}
 	}
 	if (from->watchdog_drop & 1 << q) {

@@ -55,7 +55,9 @@ static __always_inline int flow4_of(struct __sk_buff *skb, struct flow4 *flow)
 		return 0;
 	__builtin_memcpy(&flow->sport, ports, 2);
 	__builtin_memcpy(&flow->dport, ports + 2, 2);
-	flow->payload = transport + (flow->protocol == 6 ? 20 : 8);
+	flow->payload = transport + 8;
+	if (flow->protocol == 6)	/* its options are no payload */
+		flow->payload = bpf_skb_load_bytes(skb, transport + 12, ports, 1) ? 0 : transport + (ports[0] >> 4) * 4;
 	return 0;
 }
 

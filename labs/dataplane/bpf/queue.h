@@ -42,6 +42,18 @@ static __always_inline void pool_add(struct pool_state *pool, __s64 bytes)
 		ADD(pool->used, bytes);
 }
 
+/* Take a frame out of its queue; returns the bytes it leaves behind. */
+static __always_inline __s64 queue_release(struct queue_state *queue, const struct queue_profile *profile,
+					   struct pool_state *pool, __u32 len)
+{
+	__s64 before = PACKED_BYTES(__sync_fetch_and_add(&queue->depth, -PACKED(1, len)));
+	__s64 after = before - len;
+
+	if (pool)
+		pool_add(pool, above(after, profile->reserved) - above(before, profile->reserved));
+	return after;
+}
+
 /* Charge a frame to an egress queue. Returns false, and has changed nothing, when the queue is at its limit. */
 static __always_inline int queue_charge(struct queue_state *queue, const struct queue_profile *profile,
 					struct pool_state *pool, __u32 len)
@@ -54,26 +66,19 @@ static __always_inline int queue_charge(struct queue_state *queue, const struct 
 	if (step) {
 		__s64 limit = shared_limit(profile->mode, profile->limit, profile->alpha, pool);
 
-		if (shared > limit || pool->used + step > (__s64)pool->size) {
-			ADD(queue->depth, -PACKED(1, len));
+		if (shared > limit || *(volatile __s64 *)&pool->used + step > (__s64)pool->size) {
+			/*
+			 * Another processor may have charged or released on top of us: each change of the depth moves the
+			 * pool by its own step, or the steps do not add up.
+			 */
+			ADD(pool->used, step);
+			queue_release(queue, profile, pool, len);
 			return 0;
 		}
 		pool_add(pool, step);
 	}
 	raise(&queue->watermark, after);
 	return 1;
-}
-
-/* Take a frame out of its queue; returns the bytes it leaves behind. */
-static __always_inline __s64 queue_release(struct queue_state *queue, const struct queue_profile *profile,
-					   struct pool_state *pool, __u32 len)
-{
-	__s64 before = PACKED_BYTES(__sync_fetch_and_add(&queue->depth, -PACKED(1, len)));
-	__s64 after = before - len;
-
-	if (pool)
-		pool_add(pool, above(after, profile->reserved) - above(before, profile->reserved));
-	return after;
 }
 
 #endif

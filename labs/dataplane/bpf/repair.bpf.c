@@ -65,7 +65,7 @@ int asic_repair(struct __sk_buff *skb)
 	if (!in || !pool || !group || !word)
 		return DROP;
 	ADD(*word, -PACKED(repair.packets, repair.bytes));
-	group_release(group, &in->pg[repair.pg & (QUEUES - 1)], pool, port->first + repair.local,
+	group_release(group, &in->pg[repair.pg & (QUEUES - 1)], pool, came, port->first + repair.local,
 		      repair.pg & (QUEUES - 1), in->pfc_enable, repair.bytes);
 	return NEXT;
 }
