@@ -17,7 +17,7 @@ from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
 from labs.cli_options import which as _which
-from labs.errors import LabError, RailbedError
+from labs.errors import LabError, RailbedError, SpecError
 from labs.lab import Lab, Opened, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, live_progress, say
 from labs.request import Request, check_lab_name, choose_backend, render_request, split_images
@@ -372,6 +372,18 @@ def schema(what: str) -> None:
     from topologies.load import fabric_schema
 
     emit_json({"lab": lab_schema, "fabric": fabric_schema, "profile": profile_schema}[what]())
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
+    """Measure this workstation: dataplane, incast, lab_up; ARGUMENTS are that bench's own."""
+    folder = Path(__file__).resolve().parents[1] / "scripts"
+    known = sorted(path.name.removeprefix("bench_") for path in folder.glob("bench_*"))
+    if name not in known:
+        raise SpecError(f"bench {name!r}", allowed=", ".join(known) or "a checkout of railbed, whose scripts measure")
+    os.execv(folder / f"bench_{name}", [f"bench_{name}", *arguments])
 
 
 commands.add_command(cli_counters.counters)

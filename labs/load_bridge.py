@@ -58,12 +58,12 @@ def incast(
     sink: str,
     *,
     rate_bps: int,
-    duration_s: float,
+    duration_s: float | None,
     dscp: int = 3,
     ecn: int = 2,
     payload_bytes: int = 4096,
 ) -> tuple[RawFlow, ...]:
-    """One flow from each source to the sink, `rate_bps` on the wire each."""
+    """One flow from each source to the sink, `rate_bps` on the wire each; `duration_s` None is until it is stopped."""
     return tuple(
         RawFlow(
             src=src,

@@ -6,6 +6,7 @@ from labs.errors import CapabilityMissing, LabError, RunInvalid
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
 from labs.verdicts.ecmp import ecmp_spread, flows_needed, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
+from labs.verdicts.pfc import Measured, incast_goodput, lossless, pause_share, reaction, watchdog_timing
 from labs.verdicts.routes import routes_match
 from labs.waiting import Waited, wait_until
 from topologies.fabric import Fabric, Link, Node, Port, Tier
@@ -32,6 +33,7 @@ __all__ = [
     "Flow",
     "LabError",
     "Link",
+    "Measured",
     "Node",
     "Port",
     "RunInvalid",
@@ -43,10 +45,15 @@ __all__ = [
     "Waited",
     "ecmp_spread",
     "flows_needed",
+    "incast_goodput",
+    "lossless",
     "no_flow_lost_for_good",
     "path_prediction",
+    "pause_share",
     "permutation",
+    "reaction",
     "routes_match",
     "spread_over_ports",
     "wait_until",
+    "watchdog_timing",
 ]

@@ -96,7 +96,8 @@ class SoftAsic:
         """Turn every port to another profile while packets flow; returns how many ports were turned.
 
         Each port changes in one store: a packet is treated by the old profile or by the new one. `rates` are bit/s by
-        link name; others stay as they are. Raises SpecError for a profile that this fabric cannot play, NotReady when asicd is gone.
+        link name; others stay as they are. Raises SpecError for a profile that this fabric cannot play, NotReady when
+        asicd is gone.
         """
         states = self._states()
         current = {port.link: int(states[port.number].rate_bps) for port in self.plan.ports}

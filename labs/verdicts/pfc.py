@@ -31,9 +31,10 @@ SHARE_WITHIN = 0.03
 GOODPUT_LEAST = 0.95
 # The counters are read one map after the other: what that takes is the error of every rate.
 BLUR_MOST = 0.01
-# A netlink change waits for the kernel's networking lock: 99 % of the time less than 81 µs on a quiet workstation and
-# 515 µs beside labs that come and go. Half a millisecond is then a pause that found no quiet workstation.
-P99_MOST_US = 500.0
+# The longest of some thousand reactions is 2 to 10 times their 99th percentile (84 and 189 µs, 496 and 1810, 228 and
+# 1760 were measured): with that at a tenth of what the headroom covers, the longest one has room.
+P99_SHARE = 0.1
+LEAST_PAUSES = 100  # below, the 99th percentile is the maximum
 # asicd's timers fire late: its polls keep their distance, so a detection is at most two such wake-ups late.
 TIMER_SLACK_S = 0.005
 MOST_ROWS = 12
@@ -105,16 +106,18 @@ class Measured:
 
 
 def longest_us(counted: AsicdCounters) -> float | None:
-    """The longest reaction in a stretch, at most one bucket too long; None without any.
+    """The longest reaction in a stretch, or a little more; None without any.
 
-    asicd's own maximum is that of its whole life: it says more only where the histogram ends.
+    asicd's own maximum is that of its whole life. The histogram says more up to where it ends; beyond, the sum does:
+    the longest one is at most what the sum leaves when every other one is as short as its bucket allows.
     """
     highest = max((at for at, count in enumerate(counted.reactions) if count), default=None)
     if highest is None:
         return None
-    if highest == len(counted.reactions) - 1:
-        return counted.reaction_max_us
-    return min(float((highest + 1) * BUCKET_US), counted.reaction_max_us)
+    if highest < len(counted.reactions) - 1:
+        return min(float((highest + 1) * BUCKET_US), counted.reaction_max_us)
+    others = sum(at * BUCKET_US * count for at, count in enumerate(counted.reactions)) - highest * BUCKET_US
+    return min(counted.reaction_max_us, counted.reaction_sum_ns / 1000 - others)
 
 
 def reaction_numbers(counted: AsicdCounters) -> dict[str, object]:
@@ -220,25 +223,26 @@ def incast_goodput(
     return _valid(verdict, run, _blurred(run))
 
 
-def reaction(run: Measured, *, p99_most_us: float = P99_MOST_US) -> Verdict:
+def reaction(run: Measured, *, share: float = P99_SHARE) -> Verdict:
     """Judge that pauses are obeyed soon: from the packet that crosses the threshold until the sender's gate is shut.
 
-    Bound: 99 % within `p99_most_us`, and all within what the headroom covers, which is what makes a run valid. The
-    evidence says whether asicd had real-time priority, and what else happened on the workstation meanwhile. Invalid,
-    beside that, when no pause was measured.
+    Bound: 99 % within a tenth of what the headroom covers; that the longest one is within all of it is what makes a
+    run valid. The evidence says whether asicd had real-time priority, and what else happened on the workstation
+    meanwhile. Invalid, beside that, with fewer than 100 pauses.
     """
     counted = run.whole.asicd
-    p99 = counted.reaction_us(0.99)
+    p99, most, longest = counted.reaction_us(0.99), run.covered_s * 1e6 * share, longest_us(counted)
     verdict = Verdict(
-        f"99 % of pauses are obeyed within {p99_most_us:g} µs",
-        p99 is not None and p99 <= p99_most_us,
+        f"99 % of pauses are obeyed within {share:.0%} of what the headroom covers",
+        p99 is not None and p99 <= most,
         Evidence(
-            f"{counted.reaction_count} pauses, p99 {p99 or 0:.0f} µs, the longest {longest_us(counted) or 0:.0f} µs",
+            f"{counted.reaction_count} pauses, p99 {p99 or 0:.0f} µs, {most:.0f} allowed; max {longest or 0:.0f}",
             {"pauses": counted.pauses, "events_late": counted.events_late, **run.numbers()},
         ),
         fidelity=Fidelity.EMULATED,
     )
-    return _valid(verdict, run, None if counted.reaction_count else "no pause was measured")
+    few = f"{counted.reaction_count} pauses were measured, {LEAST_PAUSES} are the least for a percentile"
+    return _valid(verdict, run, few if counted.reaction_count < LEAST_PAUSES else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ host1  host2
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from scapy.contrib.mac_control import MACControlClassBasedFlowControl, MACControlPause
@@ -69,7 +70,9 @@ def arrive(probe: Probe, *, within: float) -> int:
 
 def crafted(src: bytes, vector: int, quanta: dict[int, int]) -> bytes:
     """An 802.1Qbb frame as scapy makes it, which did not learn it from us."""
-    fields = {f"c{n}_enabled": vector >> n & 1 for n in range(8)} | {f"c{n}_pause_time": q for n, q in quanta.items()}
+    fields: dict[str, Any] = {f"c{n}_enabled": vector >> n & 1 for n in range(8)} | {
+        f"c{n}_pause_time": q for n, q in quanta.items()
+    }
     return bytes(Ether(dst=GROUP, src=src.hex(":")) / MACControlClassBasedFlowControl(**fields)).ljust(
         SHORTEST_FRAME, b"\0"
     )
@@ -81,19 +84,22 @@ def test_frames_are_counted_exactly(asic: SoftAsic, sink: MacPort) -> None:
 
     Bound: exact, as in SONiC's test_pfc_counters. Our own frames are those that scapy makes, byte for byte.
     """
+    start = counted(asic)
     for priority in range(8):
         assert crafted(sink.mac, 1 << priority, {priority: 7}) == pfc_frame(sink.mac, {priority: 7})
-        for quanta, name in ((1, "pfc_rx"), (0, "pfc_xon_rx")):
+        for quanta in (1, 0):
             before = counted(asic)
             for _ in range(10):
                 sink.pause({priority: quanta})
             after = counted(asic)
-            expected = {"pfc_rx": (0,) * 8, "pfc_xon_rx": (0,) * 8}
-            expected[name] = tuple(10 * (one == priority) for one in range(8))
-            for field in expected:
-                grown = tuple(b - a for a, b in zip(getattr(before, field), getattr(after, field), strict=True))
-                assert grown == expected[field], f"{field}, priority {priority}, {quanta} quanta"
-    assert counted(asic).pause_802_3x == before.pause_802_3x
+            only = tuple(10 * (one == priority) for one in range(8))
+            assert grown(before.pfc_rx, after.pfc_rx) == (only if quanta else (0,) * 8)
+            assert grown(before.pfc_xon_rx, after.pfc_xon_rx) == ((0,) * 8 if quanta else only)
+    assert counted(asic).pause_802_3x == start.pause_802_3x
+
+
+def grown(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(b - a for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.lab("star_3", profile="pfc_only")
@@ -110,13 +116,14 @@ def test_frames_that_pause_nothing(
     """
     play(WITHOUT_WATCHDOG)
     ether = Ether(dst=GROUP, src=sink.mac.hex(":"))
-    own = lab.node("leaf1").kernel("cat", "/sys/class/net/eth3/address").stdout.strip()
+    with MacPort(lab, "leaf1", "eth3") as far:
+        own = far.mac
     frames = {
         "bit clear": crafted(sink.mac, 0, {3: MOST_QUANTA}),
         "lossy priority": crafted(sink.mac, 1 << 1, {1: MOST_QUANTA}),
         "802.3x": bytes(ether / MACControlPause(pause_time=MOST_QUANTA)),
         "another opcode": bytes(ether / Raw(b"\x88\x08\x01\x02\x00\x08" + b"\xff" * 40)),
-        "to the port's own MAC": bytes.fromhex(own.replace(":", "")) + crafted(sink.mac, 8, {3: MOST_QUANTA})[6:],
+        "to the port's own MAC": own + crafted(sink.mac, 8, {3: MOST_QUANTA})[6:],
     }
     before = counted(asic)
     for _ in range(3):
@@ -138,10 +145,14 @@ def test_frames_that_pause_nothing(
 def test_pfc_goes_no_further(lab: Lab, asic: SoftAsic, sink: MacPort) -> None:
     """A pause is for the port at the other end of the cable: no other host hears it, leaf1 itself sends none.
 
-    Bound: none of 50 frames, of priorities lossless and lossy. Control: the same ear at host3 hears what leaf1 sends
-    there, once a frame of host1 to host3 is sent by hand from leaf1's side.
+    Bound: none of 50 frames, of priorities lossless and lossy. Control: a frame that leaf1's port to host1 sends by
+    hand is heard there.
     """
-    with MacPort(lab, "host1") as one, MacPort(lab, "host2") as two, MacPort(lab, "leaf1", "eth1") as leaf:
+    with (
+        MacPort(lab, "host1", listens=True) as one,
+        MacPort(lab, "host2", listens=True) as two,
+        MacPort(lab, "leaf1", "eth1") as leaf,
+    ):
         before = asic.counters()
         for number in range(50):
             sink.pause({number % 8: 1})
