@@ -33,6 +33,8 @@ from traffic.flows import FiveTuple, Transport
 ROCE_PORT = 4791
 FIRST_SPORT = 49152  # of the range that Linux gives RoCEv2's source ports
 UDP_HEADERS = 42  # Ethernet 14, IPv4 20, UDP 8
+# A reading takes 4 ms on a quiet workstation, for nine hosts; one that was held up says less of when it was made.
+READINGS, QUICK_S = 5, 0.006
 PAUSE_GROUP = bytes.fromhex("0180c2000001")  # MAC control: for the port at the other end, and nobody else
 ETH_P_PAUSE = 0x8808
 ETH_P_ALL = 3
@@ -171,10 +173,15 @@ def covered_s(asic: SoftAsic, frame_bytes: int) -> float:
 
 
 def _read(asic: SoftAsic) -> tuple[float, AsicCounters, float]:
-    """The counters, and when they were asked for and there."""
-    asked = time.monotonic()
-    counters = asic.counters()
-    return asked, counters, time.monotonic()
+    """The counters, and when they were asked for and there: the quickest of a few readings, the first that will do."""
+    readings = []
+    for _ in range(READINGS):
+        asked = time.monotonic()
+        counters = asic.counters()
+        readings.append((asked, counters, time.monotonic()))
+        if readings[-1][2] - asked <= QUICK_S:
+            break
+    return min(readings, key=lambda one: one[2] - one[0])
 
 
 def let_pass(seconds: float) -> None:

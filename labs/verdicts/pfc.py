@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.telemetry.asicd_counters import BUCKET_US, AsicdCounters
@@ -109,15 +110,19 @@ def longest_us(counted: AsicdCounters) -> float | None:
     """The longest reaction in a stretch, or a little more; None without any.
 
     asicd's own maximum is that of its whole life. The histogram says more up to where it ends; beyond, the sum does:
-    the longest one is at most what the sum leaves when every other one is as short as its bucket allows.
+    the longest one is at most what the sum leaves for those beyond, each of the others in the middle of its bucket.
+    That errs by n uniform errors of 4 µs, 4/√12 · √n, of which five standard deviations are added.
     """
     highest = max((at for at, count in enumerate(counted.reactions) if count), default=None)
     if highest is None:
         return None
-    if highest < len(counted.reactions) - 1:
+    *within, beyond = counted.reactions
+    if not beyond:
         return min(float((highest + 1) * BUCKET_US), counted.reaction_max_us)
-    others = sum(at * BUCKET_US * count for at, count in enumerate(counted.reactions)) - highest * BUCKET_US
-    return min(counted.reaction_max_us, counted.reaction_sum_ns / 1000 - others)
+    others = sum((at + 0.5) * BUCKET_US * count for at, count in enumerate(within))
+    others += (beyond - 1) * highest * BUCKET_US
+    error = 5 * BUCKET_US * sqrt(sum(within) / 12)
+    return min(counted.reaction_max_us, counted.reaction_sum_ns / 1000 - others + error)
 
 
 def reaction_numbers(counted: AsicdCounters) -> dict[str, object]:

@@ -395,8 +395,8 @@ def hooked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def test_attaching_again_and_again_leaves_nothing(hooked: Lab) -> None:
     """50 times off and on: no program, map, pin, queue, filter or thread more, and forwarding goes on all the while.
 
-    What is in flight may be lost when queues are taken off with packets in them: a ping every 10 ms takes 0.1 ms to
-    come back, so at most 1 of them can be at each of the 104 turns. Measured: 0 to 2 of 200.
+    A port whose queues are exchanged loses what is in them, and sends nothing for some 0.1 ms. So of pings 10 ms apart
+    at most one is hit at each of the 104 turns. Measured: 2 (tcx) and 6 (cls_bpf) in all.
     """
     lab, asic = hooked, hooked.asic
     assert asic is not None

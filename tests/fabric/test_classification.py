@@ -50,7 +50,7 @@ OTHER = {3: 4, 10: 3, 26: 1}
 def expected(dscp: int, moved: Mapping[int, int] | None = None) -> Counts:
     """Where the packets of a DSCP have to be counted."""
     queue = (moved or {}).get(dscp, QUEUE_OF.get(dscp, 1))
-    return {("queue", queue): PACKETS, ("pg", PG_OF.get(queue, 0)): PACKETS, ("host queue", queue): PACKETS}
+    return {("queue", queue): PACKETS, ("pg", PG_OF.get(queue, 0)): PACKETS}
 
 
 def seen(before: AsicCounters, after: AsicCounters) -> Counts:
@@ -61,7 +61,6 @@ def seen(before: AsicCounters, after: AsicCounters) -> Counts:
         queue = grown.queue("leaf1", "eth2", number)
         found["queue", number] = queue.sent_packets - queue.own_packets
         found["pg", number] = grown.group("leaf1", "eth1", number).packets
-        found["host queue", number] = grown.queue("host1", "eth1", number).sent_packets
     return {place: count for place, count in found.items() if count}
 
 

@@ -26,16 +26,14 @@ from labs import kernel
 from labs.dataplane.asic import SoftAsic
 from labs.dataplane.intent import Wred
 from labs.dataplane.load import load_profile
-from labs.kinds import driver
 from labs.lab import Lab
+from labs.load_bridge import ROCE_PORT, MacPort, five_tuple
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.testing import SECOND, RunInvalid, wait_until
 from labs.verdicts.ecn import Left, marked_at_dequeue, no_marks, packets_needed, wred_curve
-from topologies import addressing
 
 FRAME = 512
 PAYLOAD = FRAME - 14 - 20 - 8
-PORT = 4791
 PRIORITY = DSCP = QUEUE = 3
 NOT_ECT, ECT0, CE = 0, 2, 3
 QUANTA = 65535
@@ -48,8 +46,7 @@ FALSE_ALARM = 1e-6 / 2
 MARKED_BURST, DROPPED_BURST = 900, 960
 SEQUENCE = struct.Struct("!I")
 pytestmark = pytest.mark.lab("pair", profile="roce_default")
-# Linux's numbers that Python has no names for: SO_SNDBUFFORCE, SO_RCVBUFFORCE; SOL_PACKET, PACKET_QDISC_BYPASS.
-SNDBUF, RCVBUF, PACKETS, PAST_THE_QUEUES = 32, 33, 263, 20
+SNDBUFFORCE, RCVBUFFORCE = 32, 33  # Linux's: Python has no names for them
 
 # Without the watchdog, which takes a pause that lasts for a storm.
 HELD = "base: %s\nPFC_WD: ~\nPORT_QOS_MAP:\n  '*': {pfcwd_sw_enable: ~}\n"
@@ -71,30 +68,25 @@ class Held:
 
     def __init__(self, lab: Lab, asic: SoftAsic, stack: ExitStack) -> None:
         self.asic = asic
-        src, dst = (str(addressing.host_address(lab.fabric, host, 1, 4)) for host in ("host1", "host2"))
+        self.wire = stack.enter_context(MacPort(lab, "host2"))
+        dst = five_tuple(lab, "host1", "host2").dst
         lab.node("host1").kernel("ping", "-c", "1", "-W", "2", dst)  # a neighbour not known yet costs packets
         with kernel.inside_netns(lab.deployment.netns("host1")):
             self.out = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         with kernel.inside_netns(lab.deployment.netns("host2")):
             self.into = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            # Past the queues of host2's own port: a pause frame is no packet of any of them.
-            self.pauses = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-            self.pauses.setsockopt(PACKETS, PAST_THE_QUEUES, 1)
-            self.pauses.bind((driver(lab.node("host2").kind).netdev(lab.node("host2"), "eth1"), 0))
-        self.out.setsockopt(socket.SOL_SOCKET, SNDBUF, 1 << 24)
-        self.into.setsockopt(socket.SOL_SOCKET, RCVBUF, 1 << 25)
+        self.out.setsockopt(socket.SOL_SOCKET, SNDBUFFORCE, 1 << 24)
+        self.into.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 1 << 25)
         self.into.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         self.into.settimeout(WITHIN)
-        self.into.bind((dst, PORT))
-        self.out.connect((dst, PORT))
+        self.into.bind((dst, ROCE_PORT))
+        self.out.connect((dst, ROCE_PORT))
         self.out.settimeout(WITHIN)
-        assert src == self.out.getsockname()[0]
 
-    def pause(self, quanta: int) -> None:
-        """Say 802.1Qbb for one priority: wait for `quanta` × 512 bit times, 0 to go on."""
-        times = [quanta if priority == PRIORITY else 0 for priority in range(8)]
-        head = bytes.fromhex("0180c2000001") + self.pauses.getsockname()[4]
-        self.pauses.send((head + struct.pack("!HHH8H", 0x8808, 0x0101, 1 << PRIORITY, *times)).ljust(60, b"\0"))
+    def ask_and_look(self) -> AsicCounters:
+        """Say the pause once more, and read all counters."""
+        self.wire.pause({PRIORITY: QUANTA})
+        return self.asic.counters()
 
     def queue(self) -> QueueCounters:
         """The queue that is held."""
@@ -105,19 +97,18 @@ class Held:
         self.out.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP << 2 | ecn)
         before = self.queue()
         assert before.depth_packets == 0, f"{before} is not empty before the burst"
-        self.pause(QUANTA)
-        shut = wait_until("the gate is shut", self.asic.counters, _shut, within=WITHIN)
+        shut = wait_until("the gate is shut", self.ask_and_look, _shut, within=WITHIN, most=0.02)
         assert shut.held, shut
         for number in range(packets):
             if number % SAID_AGAIN_EVERY == 0:
-                self.pause(QUANTA)
+                self.wire.pause({PRIORITY: QUANTA})
             self.out.send(SEQUENCE.pack(number).ljust(PAYLOAD, b"\0"))
-        self.pause(QUANTA)
+        self.wire.pause({PRIORITY: QUANTA})
         came = wait_until("all packets came", self.queue, lambda now: _came(before, now) == packets, within=WITHIN)
         assert came.held, (str(came), came.last)
         waiting = came.last.depth_packets
         whole = came.last.sent_packets == before.sent_packets
-        self.pause(0)
+        self.wire.pause({PRIORITY: 0})
         got = [self.take() for _ in range(waiting + came.last.sent_packets - before.sent_packets)]
         empty = wait_until("the queue is empty", self.queue, lambda now: now.depth_packets == 0, within=WITHIN)
         assert empty.held, (str(empty), empty.last)
@@ -134,11 +125,11 @@ class Held:
         """`valid` bursts that were held to their last packet, of at most twice as many."""
         found: list[list[Arrived]] = []
         for _ in range(2 * valid):
-            if len(found) == valid:
-                return found
             got = self.burst(packets, ecn)
             if got is not None:
                 found.append(got)
+            if len(found) == valid:
+                return found
         raise RunInvalid(f"{len(found)} of {2 * valid} bursts were held to their last packet, {valid} are needed")
 
 

@@ -281,6 +281,8 @@ void reconcile(struct asic *asic)
 	for (unsigned n = 0; n < asic->node_count; n++) {
 		unsigned base = asic->ports[asic->node[n].first].pools;
 
+		if (asic->ports[asic->node[n].first].kind == PORT_HOST)
+			continue;	/* it has no pools: what stands there is the first switch's */
 		for (unsigned p = 0; p < POOLS; p++)
 			if (asic->pools[base + p].used || asic->pools[base + p].headroom) {
 				settle_pools(asic, asic->node[n].first, asic->node[n].count);

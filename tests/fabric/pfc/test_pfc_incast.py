@@ -170,7 +170,7 @@ def test_a_victim_is_slowed_as_much_as_its_port_is_paused(lab: Lab, asic: SoftAs
 
     flows = [flow("host9", 3, RATE, 50_001), flow("host2", 3, RATE, 50_002), flow("host2", 4, 30 * MBIT, 50_003)]
     free = measure(lab, flows, steady=lambda now: now.queue("leaf1", "eth2", 3).sent_packets > 100, for_s=1.0)
-    asic.slow_receiver("host9", "eth1", 15 * MBIT, xoff=400_000, xon=100_000)
+    asic.slow_receiver("host9", "eth1", 15 * MBIT, xoff=200_000, xon=100_000)
     try:
         run = measure(lab, flows, steady=pausing(SINK, ("host1", "eth1")), for_s=FOR_S)
     finally:
