@@ -21,6 +21,8 @@ from labs.verdicts import Evidence, Verdict
 # One CPU second in ten withheld stretches what the CPU does by 1/(1−0.1) = 1.11: the same error that a tenth of
 # the time budget in lateness makes, below.
 STEAL_MOST = 0.10
+# The kernel counts stolen time in ticks, so one more or less says nothing: in a short interval a single one is a tenth.
+TICK_S = 0.01
 # A clock that is read late by up to a tenth of the limit errs by at most a tenth of what is judged; the limits of
 # this project are derived with more room than that.
 STARVED_SHARE = 0.1
@@ -51,7 +53,7 @@ def vouch(
 
 
 def _starved(verdict: Verdict, host: HostSample, steal_most: float, starved_most_s: float | None) -> str:
-    stolen = host.steal > steal_most
+    stolen = host.steal > steal_most + TICK_S / host.duration_s
     said = f"steal {host.steal:.0%}, at most {steal_most:.0%} allowed" if stolen else ""
     if verdict.budget_s is None:
         return said if not verdict.held else ""
