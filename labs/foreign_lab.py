@@ -47,7 +47,11 @@ def as_found(lab: RenderedLab, deployment: Deployment, progress: Progress) -> Re
     found = located(lab, deployment)
     topology = topology_of(lab.name, containers_of(lab.name))
     fabric, spec = read_design(topology, deployment.names, deployment.channel, KINDS, lab.spec.seed)
-    return replace(found, fabric=replace(fabric, name=lab.fabric.name), spec=replace(spec, fabric=lab.spec.fabric))
+    return replace(
+        found,
+        fabric=replace(fabric, name=lab.fabric.name),
+        spec=replace(spec, fabric=lab.spec.fabric, profile=lab.spec.profile),
+    )
 
 
 def stored(lab: RenderedLab) -> dict[str, object]:

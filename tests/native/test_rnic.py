@@ -24,7 +24,7 @@ from traffic.engines.rnic import RawFlow, RawReport, read_log, start_raw
 from traffic.errors import TrafficError
 from traffic.flows import FiveTuple, Transport
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 C_TESTS = sorted((ROOT / "traffic" / "rnic" / "tests").glob("test_*.c"))
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 HEADER = struct.Struct("!4sBBHIQQ")

@@ -10,7 +10,7 @@ import pytest
 import labs.dataplane
 
 HEADERS = Path(str(labs.dataplane.__file__)).parent
-TESTS = sorted((Path(__file__).parent / "native").glob("test_*.c"))
+TESTS = sorted((Path(__file__).parent / "asicd").glob("test_*.c"))
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -62,7 +62,7 @@ def test_a_header_that_is_wrong_fails(tmp_path: Path, test: str, header: str, wa
     text = (tmp_path / header).read_text()
     assert was in text
     (tmp_path / header).write_text(text.replace(was, made))
-    source = Path(__file__).parent / "native" / f"{test}.c"
+    source = Path(__file__).parent / "asicd" / f"{test}.c"
     program = tmp_path / test
     command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O1", *SANITIZED, f"-I{tmp_path}", str(source), "-o", str(program)]
     subprocess.run(command, check=True, timeout=120)
