@@ -65,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "lab(name, profile=None): the lab or fabric, by name or file, that a test runs on; what its soft ASIC plays",
     )
+    config.addinivalue_line(
+        "markers", "valid_of(started): one valid run of at most `started`, none false: an INVALID one is run again"
+    )
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
     keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
     if keep not in KEEP:
@@ -254,6 +257,28 @@ class Faults:
         if name.startswith("_") or function is None:
             raise AttributeError(f"no fault {name!r}")
         return partial(function, self._lab)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test marked `valid_of` again, in the same fixtures, while it is INVALID. A false verdict ends it at once.
+
+    How many runs were INVALID stands in the report's properties, and in JUnit.
+    """
+    marker = pyfuncitem.get_closest_marker("valid_of")
+    if marker is None:
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
+    for left in reversed(range(int(marker.args[0]))):
+        try:
+            pyfuncitem.obj(**arguments)
+        except RunInvalid as why:
+            pyfuncitem.user_properties.append(("invalid_run", str(why).splitlines()[0]))
+            if not left:
+                raise
+        else:
+            break
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

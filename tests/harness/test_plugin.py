@@ -229,6 +229,35 @@ def test_the_same_under_xdist(pytester: pytest.Pytester) -> None:
     assert {error.attrib["type"] for error in junit(pytester).iter("error")} == {"CommandFailed", "RunInvalid"}
 
 
+@pytest.mark.parametrize(
+    ("invalid", "then", "outcome", "runs"),
+    [(0, "True", "passed", 1), (2, "True", "passed", 3), (3, "True", "errors", 3), (1, "False", "failed", 2)],
+)
+def test_an_invalid_run_is_run_again_and_a_false_one_is_not(
+    pytester: pytest.Pytester, invalid: int, then: str, outcome: str, runs: int
+) -> None:
+    """Marked valid_of(3): one valid run of at most three, none false."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+        from pathlib import Path
+        from labs.errors import RunInvalid
+
+        @pytest.mark.valid_of(3)
+        def test_it():
+            path = Path("runs.txt")
+            path.write_text((path.read_text() if path.exists() else "") + "x")
+            if len(path.read_text()) <= {invalid}:
+                raise RunInvalid("starved")
+            assert {then}
+        """
+    )
+    run(pytester).assert_outcomes(**{outcome: 1})
+    assert len((pytester.path / "runs.txt").read_text()) == runs
+    told = [one.attrib for one in junit(pytester).iter("property") if one.attrib["name"] == "invalid_run"]
+    assert len(told) == invalid
+
+
 MISSING = 'raise CapabilityMissing("soft-asic", "this backend has no queues")'
 
 
