@@ -58,6 +58,7 @@ test-harness: setup ## golden files, the native programs, and the harness on a b
 	$(AS_USER) $(PYTEST) tests/golden tests/native tests/harness --junitxml=build/junit/harness.xml
 
 test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as root, without a lab
+	@[ -x /usr/sbin/bpftool ] || $(AS_ROOT) scripts/bootstrap --packages bpftool
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/dataplane.xml
 	$(ON_LABS) tests/dataplane --junitxml=build/junit/dataplane.xml
 
