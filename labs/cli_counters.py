@@ -12,8 +12,7 @@ from labs.dataplane.load import load_profile
 from labs.errors import CapabilityMissing, SpecError
 from labs.lab import Lab, adopt_lab
 from labs.output import say
-from topologies.load import _RATE_RULE as RATE_RULE
-from topologies.load import _rate as rate_of
+from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 
 

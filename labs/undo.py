@@ -38,7 +38,7 @@ from labs.waiting import wait_until
 TOKEN_VARIABLE = "RAILBED_TOKEN"  # noqa: S105 - a mark, not a secret
 NETNS_DIR = Path("/run/netns")
 KILL_WITHIN = 20.0
-ASICD_ENDS_WITHIN = 5.0  # 256 ports took it 0.4 s
+ASICD_ENDS_WITHIN = 5.0  # then it is killed: a lab that goes down does not wait for one that hangs
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 PARKED = "clab-park-"  # where containerlab keeps a stopped node's interfaces

@@ -40,14 +40,14 @@ CATALOG = Path(__file__).parent / "catalog"
 NAME_RULE = "a lower-case letter, then up to 31 of a-z, 0-9, - and _"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
-_RATE_RULE = "bits a second as an integer, or text such as 100Mbit, 1Gbit or 400G, from 1Mbit to 2Tbit"
+RATE_RULE = "bits a second as an integer, or text such as 100Mbit, 1Gbit or 400G, from 1Mbit to 2Tbit"
 _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([mgt])(?:bit)?", re.IGNORECASE)
 _LEAST_RATE, _MOST_RATE = 1_000_000, 2_000_000_000_000
 _ENDPOINT_RULE = "node:port, such as leaf1:eth1, with ports from eth1 (eth0 is for management)"
 
 
-def _rate(value: object) -> int:
-    """A rate in bit/s. Raises ValueError, which becomes `_RATE_RULE`."""
+def rate_of(value: object) -> int:
+    """A rate in bit/s. Raises ValueError, which becomes `RATE_RULE`."""
     if isinstance(value, str) and (match := _RATE.fullmatch(value)):
         value = round(float(match[1]) * {"m": 1e6, "g": 1e9, "t": 1e12}[match[2].lower()])
     if isinstance(value, bool) or not isinstance(value, int) or not _LEAST_RATE <= value <= _MOST_RATE:
@@ -57,9 +57,9 @@ def _rate(value: object) -> int:
 
 _RATE_SCHEMA = {
     "anyOf": [{"type": "integer", "minimum": _LEAST_RATE, "maximum": _MOST_RATE}, {"type": "string"}],
-    ALLOWED: _RATE_RULE,
+    ALLOWED: RATE_RULE,
 }
-_Rate = Annotated[int, BeforeValidator(_rate), WithJsonSchema(_RATE_SCHEMA)]
+Rate = Annotated[int, BeforeValidator(rate_of), WithJsonSchema(_RATE_SCHEMA)]
 _NodeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _PortName = Annotated[str, Field(pattern=r"^eth[1-9][0-9]{0,3}$")]
 _Endpoint = Annotated[
@@ -88,8 +88,8 @@ class LeafSpineFile(_Named):
     leaves: _Positive
     hosts_per_leaf: int = Field(ge=0)
     parallel_links: _Positive = 1
-    uplink_rate: _Rate = GBIT
-    host_rate: _Rate = GBIT
+    uplink_rate: Rate = GBIT
+    host_rate: Rate = GBIT
 
 
 class FatTreeFile(_Named):
@@ -97,8 +97,8 @@ class FatTreeFile(_Named):
 
     shape: Literal["fat_tree"]
     k: Annotated[int, Field(ge=2)]
-    uplink_rate: _Rate = GBIT
-    host_rate: _Rate = GBIT
+    uplink_rate: Rate = GBIT
+    host_rate: Rate = GBIT
 
 
 class RailsFile(_Named):
@@ -110,8 +110,8 @@ class RailsFile(_Named):
     hosts: _Positive
     spines: _Positive | None = None
     parallel_links: _Positive = 1
-    uplink_rate: _Rate = GBIT
-    host_rate: _Rate = GBIT
+    uplink_rate: Rate = GBIT
+    host_rate: Rate = GBIT
 
 
 class DualPlaneFile(_Named):
@@ -122,8 +122,8 @@ class DualPlaneFile(_Named):
     leaves: _Positive
     hosts: _Positive
     parallel_links: _Positive = 1
-    uplink_rate: _Rate = GBIT
-    host_rate: _Rate = GBIT
+    uplink_rate: Rate = GBIT
+    host_rate: Rate = GBIT
 
 
 class SingleLeafFile(_Named):
@@ -131,7 +131,7 @@ class SingleLeafFile(_Named):
 
     shape: Literal["single_leaf"]
     hosts: _Positive
-    host_rate: _Rate = GBIT
+    host_rate: Rate = GBIT
 
 
 class NodeEntry(Strict):
@@ -151,7 +151,7 @@ class LinkEntry(Strict):
     endpoints: list[_Endpoint] = Field(
         min_length=2, max_length=2, json_schema_extra={ALLOWED: 'two ends, such as ["leaf1:eth1", "spine1:eth1"]'}
     )
-    rate: _Rate = GBIT
+    rate: Rate = GBIT
 
 
 class ExplicitFile(_Named):

@@ -32,7 +32,7 @@ from topologies.errors import SpecError
 from topologies.fabric import Fabric
 
 PROFILE_FOLDER = "profile"  # in the run directory: one file, what is being played
-# A queue that opens again at 1 Gbit/s hands its backlog over at once: measured, 1000 (the kernel's default) is too few.
+# Fast ports that open again hand their backlog over at once: the kernel's default of 1000 frames can overflow.
 BACKLOG = {"net.core.netdev_max_backlog": 10_000}
 EXPEDITED = Path("/sys/kernel/rcu_expedited")  # asicd sets it while it attaches
 SPARE_PROFILES = 64

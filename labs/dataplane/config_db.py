@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from topologies.load import _Rate as Rate
+from topologies.load import Rate
 from topologies.validation import ALLOWED, ALLOWED_KEYS, Strict
 
 GLOBAL: Final = "GLOBAL"

@@ -76,7 +76,6 @@ struct asic {
 	struct port *port;	/* from 1 */
 	uint64_t *due;		/* when a port's timers have to be looked at; 0: now */
 	struct node *node;
-	int map_fd[10];
 	struct port_state *ports;
 	struct port_profile *profiles;
 	struct queue_state *queues;

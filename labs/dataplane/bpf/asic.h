@@ -225,7 +225,7 @@ enum match {
 	MATCH_SPORT = 4,
 	MATCH_DPORT = 8,
 	MATCH_PROTOCOL = 16,
-	MATCH_ALL = 32,		/* every frame but the control plane's is not told apart: all of them */
+	MATCH_ALL = 32,		/* every frame, the control plane's too; PFC has been taken out before */
 };
 
 /* A host that takes packets slower than its port's rate. Virtual: packets are not held back, only counted. */

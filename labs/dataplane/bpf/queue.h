@@ -42,16 +42,22 @@ static __always_inline void pool_add(struct pool_state *pool, __s64 bytes)
 		ADD(pool->used, bytes);
 }
 
-/* Take a frame out of its queue; returns the bytes it leaves behind. */
-static __always_inline __s64 queue_release(struct queue_state *queue, const struct queue_profile *profile,
-					   struct pool_state *pool, __u32 len)
+/* Take frames out of their queue; returns the bytes they leave behind. */
+static __always_inline __s64 queue_take(struct queue_state *queue, const struct queue_profile *profile,
+					struct pool_state *pool, __s64 packets, __s64 bytes)
 {
-	__s64 before = PACKED_BYTES(__sync_fetch_and_add(&queue->depth, -PACKED(1, len)));
-	__s64 after = before - len;
+	__s64 before = PACKED_BYTES(__sync_fetch_and_add(&queue->depth, -PACKED(packets, bytes)));
+	__s64 after = before - bytes;
 
 	if (pool)
 		pool_add(pool, above(after, profile->reserved) - above(before, profile->reserved));
 	return after;
+}
+
+static __always_inline __s64 queue_release(struct queue_state *queue, const struct queue_profile *profile,
+					   struct pool_state *pool, __u32 len)
+{
+	return queue_take(queue, profile, pool, 1, len);
 }
 
 /* Charge a frame to an egress queue. Returns false, and has changed nothing, when the queue is at its limit. */

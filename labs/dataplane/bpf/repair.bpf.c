@@ -49,11 +49,7 @@ int asic_repair(struct __sk_buff *skb)
 		if (!queue)
 			return DROP;
 		pool = pool_at(port->pools, profile->queue[repair.queue & (QUEUES - 1)].pool & (POOLS - 1));
-		__s64 before = PACKED_BYTES(__sync_fetch_and_add(&queue->depth, -PACKED(repair.packets, repair.bytes)));
-		__u32 reserved = profile->queue[repair.queue & (QUEUES - 1)].reserved;
-
-		if (pool)
-			pool_add(pool, above(before - repair.bytes, reserved) - above(before, reserved));
+		queue_take(queue, &profile->queue[repair.queue & (QUEUES - 1)], pool, repair.packets, repair.bytes);
 		ADD(queue->lost, PACKED(repair.packets, repair.bytes));
 		return NEXT;
 	}
