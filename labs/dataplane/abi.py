@@ -18,6 +18,8 @@ from ctypes import (
 from enum import IntEnum, IntFlag
 from types import MappingProxyType
 
+from labs.dataplane import abi_ecmp
+
 QUEUES = 8
 POOLS = 4
 DSCPS = 64
@@ -94,6 +96,7 @@ ENUMS: Mapping[str, tuple[str, type[IntEnum | IntFlag]]] = MappingProxyType(
         "match": ("MATCH_", Match),
         "event_kind": ("EVENT_", EventKind),
         "repair_kind": ("REPAIR_", RepairKind),
+        **abi_ecmp.ENUMS,
     }
 )
 
@@ -158,12 +161,13 @@ class PortProfile(LittleEndianStructure):
         ("pfc_enable", c_uint8),
         ("watchdog_queues", c_uint8),
         ("watchdog_action", c_uint8),
-        ("pad", c_uint8),
+        ("ecmp", c_uint8),
         ("watchdog_detect_ms", c_uint32),
         ("watchdog_restore_ms", c_uint32),
         ("watchdog_poll_ms", c_uint32),
         ("quanta", c_uint32),
         ("pad2", c_uint32),
+        ("ecmp_of_tc", c_uint8 * CLASSES),
         ("queue", QueueProfile * QUEUES),
         ("pg", PgProfile * QUEUES),
     )
@@ -368,6 +372,7 @@ STRUCTS: Mapping[str, type[LittleEndianStructure]] = MappingProxyType(
         "event": Event,
         "repair": Repair,
         "asicd_state": AsicdState,
+        **abi_ecmp.STRUCTS,
     }
 )
 

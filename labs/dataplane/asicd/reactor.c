@@ -310,8 +310,6 @@ static void watch(struct asic *asic, unsigned number, uint64_t now)
 	struct port_state *state = &asic->ports[number];
 	struct port *port = &asic->port[number];
 
-	/* A poll that comes late is not caught up on: polls keep their distance. */
-	port->dog_due = now + profile->watchdog_poll_ms * MS;
 	for (unsigned q = 0; q < QUEUES; q++) {
 		struct queue_state *queue = &asic->queues[number * QUEUES + q];
 		struct seen is = {.waiting_bytes = PACKED_BYTES(queue->depth), .sent_packets = queue->sent_packets};
@@ -332,6 +330,11 @@ static void watch(struct asic *asic, unsigned number, uint64_t now)
 		if (news != WATCHDOG_NONE)
 			storm(asic, number, q, news == WATCHDOG_DETECTED);
 	}
+	/*
+	 * A poll that comes late is not caught up on: polls keep their distance, from when they have looked. What `now` says
+	 * may be a millisecond old by then, and a storm that began meanwhile would be detected that much too soon.
+	 */
+	port->dog_due = now_ns() + profile->watchdog_poll_ms * MS;
 }
 
 static uint64_t sooner(uint64_t due, uint64_t at)

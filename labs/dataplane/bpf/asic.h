@@ -20,6 +20,17 @@
 /* EtherType of the frame that wakes a port's queues after a gate has opened (IEEE: local experimental 1). */
 #define ETH_P_KICK	0x88b5
 
+/* The hash engine: which member of an ECMP group a transit packet takes. */
+#define ECMP_PROFILES	256	/* 0 is never used: a class of 0 is the kernel's */
+#define ECMP_MEMBERS	64	/* of a group; one with more is left to the kernel */
+#define ECMP_BUCKETS	256	/* of a resilient group */
+#define ECMP_MODES	9
+#define ECMP_ENGINE	0	/* the engine's place in `engines` */
+#define FLOWLETS	65536	/* of a lab */
+#define ROCE_PORT	4791
+#define VXLAN_PORT	4789
+#define BTH_ADAPTIVE	0x40	/* of the BTH's reserved 7 bits beside AckReq: this packet may take any way */
+
 /*
  * The stamp: which queue a frame left and which ingress it is charged to. It travels from egress to the far end's
  * ingress in skb->hash, the one field that survives a veth between two namespaces.
@@ -96,12 +107,13 @@ struct port_profile {
 	__u8 pfc_enable;		/* priorities (bits) whose PFC is sent and honoured */
 	__u8 watchdog_queues;		/* queues (bits) that the PFC watchdog minds */
 	__u8 watchdog_action;		/* enum watchdog_action */
-	__u8 pad;
+	__u8 ecmp;			/* 1: some class is not left to the kernel's own hash */
 	__u32 watchdog_detect_ms;
 	__u32 watchdog_restore_ms;
 	__u32 watchdog_poll_ms;
 	__u32 quanta;			/* pause time that is sent, in 512 bit times */
 	__u32 pad2;
+	__u8 ecmp_of_tc[CLASSES];	/* index in `ecmps`; 0: the kernel's own hash */
 	struct queue_profile queue[QUEUES];
 	struct pg_profile pg[QUEUES];
 };
@@ -238,6 +250,113 @@ struct receiver {
 	__u64 xoff;		/* 1: the network has been told to stop */
 	__u64 dropped;
 	__u64 watermark;
+};
+
+enum ecmp_mode {
+	ECMP_KERNEL = 0,	/* nothing is touched */
+	ECMP_SWITCH_HASH = 1,
+	ECMP_ROCE = 2,		/* the same with the BTH's destination queue pair */
+	ECMP_FLOWLET = 3,
+	ECMP_SPRAY = 4,
+	ECMP_ADAPTIVE = 5,
+	ECMP_RESILIENT = 6,
+	ECMP_WEIGHTED = 7,
+	ECMP_PINNED = 8,
+};
+
+enum ecmp_by {
+	BY_RANDOM = 0,		/* spray */
+	BY_ROUND_ROBIN = 1,	/* spray: a counter for each processor and ingress port */
+	BY_PACKET = 2,		/* adaptive */
+	BY_FLOWLET = 3,		/* adaptive */
+	BY_QUEUE_PAIR = 4,	/* pinned: destination queue pair mod members; what has none, by its hash */
+	BY_RAIL = 5,		/* pinned: the ingress port's local number mod members */
+};
+
+/* SAI's sai_hash_algorithm_t. What each computes: docs/ecmp.md. */
+enum hash_algorithm {
+	HASH_CRC = 0,
+	HASH_XOR = 1,
+	HASH_RANDOM = 2,
+	HASH_CRC_32LO = 3,
+	HASH_CRC_32HI = 4,
+	HASH_CRC_CCITT = 5,
+	HASH_CRC_XOR = 6,
+};
+
+/* What is hashed, one behind the other in this order, in network byte order; what a packet lacks is left out. */
+enum hash_field {
+	FIELD_IN_PORT = 1 << 0,			/* 2 bytes: local number + 1 */
+	FIELD_SRC_MAC = 1 << 1,
+	FIELD_DST_MAC = 1 << 2,
+	FIELD_ETHERTYPE = 1 << 3,
+	FIELD_IP_PROTOCOL = 1 << 4,		/* 1 byte; IPv6: the fixed header's next header */
+	FIELD_SRC_IP = 1 << 5,
+	FIELD_DST_IP = 1 << 6,
+	FIELD_IPV6_FLOW_LABEL = 1 << 7,		/* 3 bytes, 20 bits */
+	FIELD_L4_SRC_PORT = 1 << 8,		/* TCP, UDP; fragments have none */
+	FIELD_L4_DST_PORT = 1 << 9,
+	FIELD_DST_QP = 1 << 10,			/* 3 bytes, of UDP to ROCE_PORT */
+	FIELD_INNER_SRC_MAC = 1 << 11,		/* of UDP to VXLAN_PORT */
+	FIELD_INNER_DST_MAC = 1 << 12,
+	FIELD_INNER_ETHERTYPE = 1 << 13,
+	FIELD_INNER_IP_PROTOCOL = 1 << 14,
+	FIELD_INNER_SRC_IP = 1 << 15,
+	FIELD_INNER_DST_IP = 1 << 16,
+	FIELD_INNER_L4_SRC_PORT = 1 << 17,
+	FIELD_INNER_L4_DST_PORT = 1 << 18,
+};
+
+/* How one class of one switch chooses. Never changed once in use. */
+struct ecmp_profile {
+	__u8 mode;		/* enum ecmp_mode */
+	__u8 algorithm;		/* enum hash_algorithm */
+	__u8 by;		/* enum ecmp_by */
+	__u8 offset;		/* the hash is rotated right by so many bits, 0..31 */
+	__u32 fields;		/* enum hash_field; ECMP_ROCE has FIELD_DST_QP among them */
+	__u32 seed;
+	__u32 quantum;		/* adaptive: depths are compared in steps of so many bytes, 1 at least */
+	__u64 gap_ns;		/* a longer silence begins a new flowlet */
+	__u32 idle_ms;		/* resilient: a bucket may move when nothing hit it for so long */
+	__u32 unbalanced_ms;	/* resilient: one moves although it is in use, when so long out of balance; 0: never */
+	__u8 marked;		/* adaptive: packets with BTH_ADAPTIVE alone; others as ECMP_SWITCH_HASH */
+	__u8 pad[7];
+};
+
+struct ecmp_member {
+	__u32 hash;		/* of skb->hash: in the middle of what makes the kernel take this member */
+	__u32 share;		/* weighted: the last 32-bit hash that is this member's */
+	__u32 port;		/* 0: no port of the lab */
+};
+
+/* A route of a switch, and its members in the kernel's order. In `routes`: of each node by its first port, by prefix. */
+struct ecmp_group {
+	__u32 id;		/* its row in `bucket_seen`; 0: none was left */
+	__u32 count;		/* 0: not forwarded (local, unreachable), 1: one way only */
+	struct ecmp_member member[ECMP_MEMBERS];
+	__u8 bucket[ECMP_BUCKETS];	/* places in `member` */
+};
+
+struct route_key {
+	__u32 prefixlen;	/* of 128 */
+	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
+};
+
+struct flowlet {
+	__u64 seen_ns;
+	__u32 tag;		/* (hash ^ first port of the node): two flows in one place take it from each other */
+	__u16 port;
+	__u16 member;
+};
+
+/* What the engine did: by egress port and mode. */
+struct ecmp_count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 flowlets;		/* that began on this port */
+	__u64 repicks;		/* of those, flowlets of flows that were on another port before */
+	__u64 moved;		/* resilient: buckets that came to this port; asicd writes it */
+	__u64 pad[3];
 };
 
 enum event_kind {
