@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labs.errors import CapabilityMissing, LabError, RunInvalid
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
+from labs.verdicts.balance import completion, in_order
 from labs.verdicts.ecmp import ecmp_spread, flows_needed, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.pfc import Measured, incast_goodput, lossless, pause_share, reaction, watchdog_timing
@@ -43,8 +44,10 @@ __all__ = [
     "Transport",
     "Verdict",
     "Waited",
+    "completion",
     "ecmp_spread",
     "flows_needed",
+    "in_order",
     "incast_goodput",
     "lossless",
     "no_flow_lost_for_good",

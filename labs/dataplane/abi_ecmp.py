@@ -7,10 +7,13 @@ from ctypes import LittleEndianStructure, c_uint8, c_uint16, c_uint32, c_uint64
 from enum import IntEnum, IntFlag
 from types import MappingProxyType
 
-from topologies.ecmp import BUCKETS, MEMBERS, EcmpBy, EcmpMode, HashAlgorithm, HashField
+from topologies.ecmp import BUCKETS as ECMP_BUCKETS
+from topologies.ecmp import MEMBERS as ECMP_MEMBERS
+from topologies.ecmp import EcmpBy, EcmpMode, HashAlgorithm, HashField
 
 ECMP_PROFILES = 256
 ECMP_MODES = len(EcmpMode)
+ECMP_ENGINE = 0
 FLOWLETS = 65536
 BTH_ADAPTIVE = 0x40
 
@@ -55,8 +58,8 @@ class EcmpGroup(LittleEndianStructure):
     _fields_ = (
         ("id", c_uint32),
         ("count", c_uint32),
-        ("member", EcmpMember * MEMBERS),
-        ("bucket", c_uint8 * BUCKETS),
+        ("member", EcmpMember * ECMP_MEMBERS),
+        ("bucket", c_uint8 * ECMP_BUCKETS),
     )
 
 

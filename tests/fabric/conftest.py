@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from labs import engine
+from labs import engine, lease
 from labs.backends.workstation import NEIGHBOR_KEYS
+from labs.dataplane.asic import SoftAsic
+from labs.dataplane.load import load_profile
+from labs.dataplane.profile import Profile
 from labs.errors import CapabilityMissing
 from labs.kinds import KINDS
+from labs.lab import Lab
 from labs.load import load_lab
 from labs.request import Request, choose_backend
 from labs.testing import wait_until
@@ -30,6 +35,8 @@ NETNS_DIR = Path("/run/netns")
 HOSTS = Path("/etc/hosts")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 WITHIN_S = 60.0
+
+Play = Callable[..., Profile]
 
 
 @dataclass(frozen=True)
@@ -257,3 +264,36 @@ def in_containers(played: Played) -> None:
     """For a test of what only containers have."""
     if played.backend != "containerlab":
         raise CapabilityMissing("containers", f"backend {played.backend} has none")
+
+
+@pytest.fixture
+def play(lab: Lab, asic: SoftAsic, tmp_path: Path) -> Iterator[Play]:
+    """``play(TEXT, rates={…})``: the lab plays the profile of this YAML for the length of the test.
+
+    Links have the rates of the design, but for those in `rates`.
+    """
+    before, designed = asic.profile, {link.name: link.rate_bps for link in lab.fabric.links}
+
+    def turn(text: str, rates: Mapping[str, int] | None = None) -> Profile:
+        path = tmp_path / "variant.yaml"
+        path.write_text(text)
+        profile = load_profile(str(path))
+        with lease.changing(lab.name, "another profile"):
+            asic.apply(profile, rates={**designed, **(rates or {})})
+        return profile
+
+    yield turn
+    with lease.changing(lab.name, "its own profile"):
+        asic.apply(before, rates=designed)
+
+
+@pytest.fixture
+def note(rundir: Path) -> Callable[[object], None]:
+    """Keep what was measured, in the test's folder and its output: the run directory is what can be compared later."""
+
+    def write(what: object) -> None:
+        sys.stdout.write(f"{what}\n")
+        with (rundir / "measured.txt").open("a") as out:
+            out.write(f"{what}\n")
+
+    return write

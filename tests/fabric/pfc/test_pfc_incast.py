@@ -80,8 +80,8 @@ def test_an_incast_loses_nothing_and_pauses_evenly(lab: Lab, play: Play, note: N
 def test_eight_to_one_at_500_mbit(lab: Lab, play: Play, note: Note) -> None:
     """V10 at five times the rate: nothing is lost, and the port stays full.
 
-    Here two cores are busy with packets alone, so the reaction is whatever it is: the run is INVALID beyond the 6.4 ms
-    that 409600 bytes of headroom cover.
+    Here two cores are busy with packets alone, so the reaction is whatever it is: the run is INVALID beyond the 41.8
+    ms that 2621440 bytes of headroom cover.
     """
     play("base: pfc_only\n", rates={link.name: 500 * MBIT for link in lab.fabric.links})
     sources = hosts(8)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labs.dataplane
-from labs.dataplane import abi
+from labs.dataplane import abi, abi_ecmp
+from topologies import ecmp
 
 HEADER = (Path(str(labs.dataplane.__file__)).parent / "bpf" / "asic.h").read_text()
 CODE = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.DOTALL)
@@ -21,7 +22,13 @@ WIDTHS = {"__u8": 1, "__u16": 2, "__u32": 4, "__s32": 4, "__u64": 8, "__s64": 8,
 
 
 def number(text: str) -> int:
-    return int(text.rstrip("U"), 0)
+    value, _, shift = text.partition(" << ")
+    return int(value.rstrip("U"), 0) << int(shift or 0)
+
+
+def named(name: str) -> int:
+    """A number of asic.h, by its name there."""
+    return int(next(getattr(module, name) for module in (abi, abi_ecmp, ecmp) if hasattr(module, name)))
 
 
 def test_nothing_is_left_out() -> None:
@@ -31,13 +38,13 @@ def test_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize(("name", "value"), re.findall(r"^#define (\w+)[ \t]+(0x\w+|\d+)[ \t]*$", CODE, re.MULTILINE))
 def test_numbers(name: str, value: str) -> None:
-    assert getattr(abi, name) == number(value)
+    assert named(name) == number(value)
 
 
 @pytest.mark.parametrize("name", abi.ENUMS)
 def test_enums(name: str) -> None:
     prefix, ours = abi.ENUMS[name]
-    theirs = {key.removeprefix(prefix): number(value) for key, value in re.findall(r"(\w+) = (\w+)", ENUMS[name])}
+    theirs = {key.removeprefix(prefix): number(value) for key, value in re.findall(r"(\w+) = (\w+(?: << \w+)?)", ENUMS[name])}
     assert {member.name: member.value for member in ours} == theirs
 
 
@@ -50,7 +57,7 @@ def test_structures(name: str) -> None:
     for kind, field, count in theirs:
         inner = abi.STRUCTS.get(kind.removeprefix("struct "))
         width = sizeof(inner) if inner else WIDTHS[kind]
-        sizes[field] = width * (int(count) if count.isdigit() else getattr(abi, count) if count else 1)
+        sizes[field] = width * (int(count) if count.isdigit() else named(count) if count else 1)
     assert {field: getattr(ours, field).size for field in sizes} == sizes
     assert [field for field, *_ in ours._fields_] == list(sizes)
     assert sizeof(ours) == sum(sizes.values()), "padding that has no name"

@@ -59,8 +59,8 @@ def test_pools_hold_what_is_left_to_share(planned: LabPlan) -> None:
     # leaf1 has 4 ports: two lossless PGs with 18432 reserved each; six lossy queues with a frame of 9230 each.
     leaf = next(node for node in planned.nodes if node.name == "leaf1")
     assert [(pool.size, pool.headroom) for pool in leaf.pools] == [
-        (12 * MIB - 4 * 2 * 18432, 25 * MIB),
-        (37 * MIB, 0),
+        (12 * MIB - 4 * 2 * 18432, 160 * MIB),
+        (172 * MIB, 0),
         (12 * MIB - 4 * 6 * 9230, 0),
     ]
     switches = [node for node in planned.nodes if node.pools]
@@ -68,7 +68,7 @@ def test_pools_hold_what_is_left_to_share(planned: LabPlan) -> None:
     assert sorted(planned.pools) == [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]
     assert planned.pool_places == 16
     assert planned.pools[port(planned, "leaf2:eth1").pools] == PoolPlan(
-        "ingress_pool", leaf.pools[0].direction, leaf.pools[0].size, 25 * MIB
+        "ingress_pool", leaf.pools[0].direction, leaf.pools[0].size, 160 * MIB
     )
     assert all(one.pools == 0 for one in planned.ports if one.kind is PortKind.HOST)
 
@@ -86,13 +86,13 @@ def test_what_a_switch_port_is_told(planned: LabPlan) -> None:
     assert (marked.wred.min_bytes, marked.wred.max_bytes) == (102400, 409600)
     assert marked.wred.probability == 2**32 // 5
     assert (marked.wred.ecn, marked.wred.drop, marked.pausable) == (1, 1, 1)
-    assert (marked.mode, marked.limit, marked.reserved, marked.pool) == (LimitMode.STATIC, 37 * MIB, 0, 1)
+    assert (marked.mode, marked.limit, marked.reserved, marked.pool) == (LimitMode.STATIC, 172 * MIB, 0, 1)
     plain = said.queue[1]
     assert (plain.wred.max_bytes, plain.pausable) == (0, 0)
     assert (plain.mode, plain.alpha, plain.reserved, plain.pool) == (LimitMode.DYNAMIC, -3, 9230, 2)
 
     lossless = said.pg[3]
-    assert (lossless.lossless, lossless.priorities, lossless.headroom) == (1, 0b1000, 409600)
+    assert (lossless.lossless, lossless.priorities, lossless.headroom) == (1, 0b1000, 2_621_440)
     assert (lossless.xon, lossless.xon_offset, lossless.reserved) == (18432, 36864, 18432)
     assert (lossless.mode, lossless.alpha, lossless.pool) == (LimitMode.DYNAMIC, -3, 0)
     assert (said.pg[0].lossless, said.pg[0].priorities, said.pg[0].alpha) == (0, 0, 3)

@@ -80,8 +80,8 @@ def test_explained() -> None:
         ),
         "PFC on priority 3, 4: 39062 quanta (by the rate) pause for 20 ms, refreshed every 10 ms",
         (
-            "priority group 3, 4: alone it pauses at 1416533 bytes (11.3 ms to drain); headroom 409600 covers a "
-            "reaction of 3.13 ms, for 64 such at once in a switch"
+            "priority group 3, 4: alone it pauses at 1416533 bytes (11.3 ms to drain); headroom 2621440 covers a "
+            "reaction of 20.8 ms, for 64 such at once in a switch"
         ),
         "PFC watchdog on priority 3, 4: drop; detects in 200 to 400 ms, restores in 200 to 400 ms",
     )

@@ -141,7 +141,7 @@ def test_an_unknown_name_lists_labs_and_fabrics() -> None:
         load_lab("clos_fr")
     message = str(caught.value)
     assert message.startswith("found no lab called 'clos_fr' (did you mean clos_frr?); allowed: labs clos_frr, ")
-    assert "; fabrics clos_16x48, " in message
+    assert "; fabrics clos_16x2, " in message
     assert message.endswith("; or the path of a .yaml file")
 
 

@@ -42,6 +42,7 @@ def explicit(tmp_path: Path) -> Path:
 def test_the_catalog() -> None:
     sizes = {name: (len(f.switches), len(f.hosts), len(f.links)) for name in catalog() for f in [load_fabric(name)]}
     assert sizes == {
+        "clos_16x2": (18, 4, 36),
         "clos_16x48": (64, 48, 816),
         "clos_2x4": (6, 8, 16),
         "clos_4x8": (12, 8, 40),
@@ -157,6 +158,6 @@ def test_other_plain_data_is_refused(change: dict[str, object]) -> None:
 
 def test_unknown_names_list_the_known() -> None:
     with pytest.raises(
-        SpecError, match=r"no fabric called 'pear' \(did you mean pair\?\); allowed: fabrics clos_16x48, "
+        SpecError, match=r"no fabric called 'pear' \(did you mean pair\?\); allowed: fabrics clos_16x2, clos_16x48, "
     ):
         load_fabric("pear")

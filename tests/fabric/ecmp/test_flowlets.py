@@ -1,0 +1,88 @@
+"""HASH-4: sprayed packets overtake each other; flowlets do not, where their gap is longer than the ways differ (F12).
+
+    host1 ─ leaf1 ═ spine1/spine2 ═ leaf2 ─ host3          spine1's links at 100 Mbit/s, all others at 1 Gbit/s
+
+20 flows send bursts of 8 frames of 1066 bytes, one burst each every 12 ms, 0.6 ms apart. By spine1 a frame takes
+1090 · 8 / 100 Mbit/s = 87 µs a hop, two hops; ten flows' bursts may stand in its queue before it: 80 · 87 µs = 7 ms
+at the worst, were they not spread over 12 ms. As they are, a burst meets one or two others: below 2.5 ms. So a gap of
+6 ms is above what the ways differ, and below the 11.4 ms of silence between two bursts of a flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from labs import lease
+from labs.dataplane.asic import SoftAsic
+from labs.lab import Lab
+from labs.load_bridge import five_tuple, send
+from labs.telemetry.host_watch import HostWatch
+from labs.testing import MBIT, MILLISECOND, Verdict, in_order
+from traffic.engines.rnic import RawFlow
+
+pytestmark = [pytest.mark.lab("clos_2x4", profile="roce_default"), pytest.mark.valid_of(3)]
+
+FLOWS, BURST, EVERY_S, APART_S = 20, 8, 12 * MILLISECOND, 0.6 * MILLISECOND
+GAP_S = 6 * MILLISECOND
+PACKETS = 1600  # of each flow: 32 000 in all, 30 000 are needed to say 1e-4
+PAYLOAD, WIRE_BYTES = 1024, 1024 + 66
+MODE = """
+base: roce_default
+RAILBED_ECMP:
+  "*": {{mode: {mode}}}
+"""
+
+Play = Callable[..., object]
+Note = Callable[[object], None]
+
+
+def slow_spine(lab: Lab) -> dict[str, int]:
+    return {link.name: 100 * MBIT for link in lab.fabric.links_of("spine1")}
+
+
+def bursts(lab: Lab) -> list[RawFlow]:
+    return [
+        RawFlow(
+            "host1",
+            "host3",
+            five_tuple(lab, "host1", "host3", sport=50_000 + number),
+            packets=PACKETS,
+            payload_bytes=PAYLOAD,
+            rate_bps=round(BURST * WIRE_BYTES * 8 / EVERY_S),
+            burst=BURST,
+            dscp=3,
+            start_s=number * APART_S,
+        )
+        for number in range(FLOWS)
+    ]
+
+
+def judged(lab: Lab) -> Verdict:
+    with lease.measuring(lab.name, "bursts"), HostWatch() as watch:
+        report = send(lab, bursts(lab), within=20.0)
+        return in_order(report, gap_s=GAP_S, host=watch.sample())
+
+
+def test_flowlets_keep_their_order(lab: Lab, asic: SoftAsic, play: Play, note: Note) -> None:
+    """Fewer than 1e-4 of 32 000 packets come after a later one, and both ways carry half of the flowlets."""
+    play(MODE.format(mode=f"flowlet, gap_us: {GAP_S * 1e6:.0f}"), rates=slow_spine(lab))
+    start = asic.counters()
+    verdict = judged(lab)
+    note(verdict)
+    began = {row.port: row.flowlets for row in (asic.counters() - start).ecmp if row.node == "leaf1"}
+    note(f"flowlets: {began}")
+    assert verdict
+    # 4000 bursts, each a flowlet of its own, half of them by either way: 2000 ± 32.
+    assert min(began["eth1"], began["eth2"]) > FLOWS * PACKETS / BURST / 2 - 160
+
+
+@pytest.mark.parametrize("by", ["random", "round_robin"])
+def test_sprayed_packets_overtake_each_other(lab: Lab, play: Play, note: Note, by: str) -> None:
+    """Control: the same bursts packet by packet over both ways; some in a hundred and more are late."""
+    play(MODE.format(mode=f"spray, by: {by}"), rates=slow_spine(lab))
+    verdict = judged(lab)
+    note(verdict)
+    assert verdict.valid or "starved" not in str(verdict)
+    assert not verdict
