@@ -116,7 +116,6 @@ def _wrongs(graph: Graph, place: int, send: Send) -> Iterator[tuple[str, str]]:
     for rank in (send.src, send.dst):
         if not 0 <= rank < graph.ranks:
             yield f"rank {rank}", f"0 to {graph.ranks - 1}"
-            return
     if send.size < 0 or (send.size == 0 and not send.is_local):
         yield f"{send.size} bytes", "1 or more, or 0 within a rank"
     if send.compute_s < 0:
@@ -126,6 +125,11 @@ def _wrongs(graph: Graph, place: int, send: Send) -> Iterator[tuple[str, str]]:
             yield f"waits for send {earlier}", f"0 to {place - 1}: one that stands before it"
         elif send.src not in {graph.sends[earlier].src, graph.sends[earlier].dst}:
             yield f"waits for send {earlier}, which rank {send.src} does not see", "one it sends or receives"
+    yield from _misplaced(graph, send)
+
+
+def _misplaced(graph: Graph, send: Send) -> Iterator[tuple[str, str]]:
+    """What is wrong with where its bytes come from and go."""
     for word, buffer, offset in (("from", send.from_buffer, send.from_offset), ("to", send.to_buffer, send.to_offset)):
         room = graph.room(buffer)
         if send.size and not 0 <= offset <= room - send.size:
