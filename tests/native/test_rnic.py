@@ -59,7 +59,15 @@ def test_headers(source: Path, tmp_path: Path) -> None:
 
 
 def test_every_c_test_is_found() -> None:
-    assert [path.stem for path in C_TESTS] == ["test_accounting", "test_packet", "test_roce", "test_schedule"]
+    assert [path.stem for path in C_TESTS] == [
+        "test_accounting",
+        "test_dcqcn",
+        "test_graph",
+        "test_packet",
+        "test_queue_pair",
+        "test_roce",
+        "test_schedule",
+    ]
 
 
 # --- build_native

@@ -94,7 +94,8 @@ def test_tshark_finds_nothing_malformed(frames: tuple[bytes, ...], tmp_path: Pat
         # RoCEv2 sends no UDP checksum (annex A17); over IPv6 only tunnels and it may (RFC 6936), and tshark says so.
         remark = "Illegal checksum value (0)" if v6 else ""
         assert (int(opcode), expert, malformed) == (frame[62 if v6 else 42], remark, ""), frame.hex()
-        assert int(icrc, 16).to_bytes(4, "big") == frame[-4:]
+        # tshark 4.0 takes the last 16 bytes of a CNP as they are and looks for no ICRC there.
+        assert icrc == ("" if NAMES[int(opcode)] == "CNP" else f"0x{frame[-4:].hex()}")
 
 
 def test_tshark_finds_what_is_cut_short(frames: tuple[bytes, ...], tmp_path: Path) -> None:
