@@ -86,11 +86,11 @@ def spread_matrix(ranks: int, *, size: int, spread: float = 1.0) -> Matrix:
 def column_skew(matrix: Sequence[Sequence[int]]) -> float:
     """The largest column sum over the mean one: what skew costs at least (ai-fabric.md §1.1, λ)."""
     columns = [sum(column) for column in zip(*matrix, strict=True)]
-    return max(columns) * len(columns) / sum(columns)
+    return float(max(columns) * len(columns) / sum(columns))
 
 
 def gini(loads: Sequence[float]) -> float:
     """Gini coefficient: 0, all the same, to 1 - 1/n, one has all."""
     count, total = len(loads), sum(loads)
     ranked: float = sum((2 * place - count - 1) * load for place, load in enumerate(sorted(loads), start=1))
-    return ranked / (count * total)
+    return float(ranked / (count * total))
