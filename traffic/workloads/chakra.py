@@ -152,19 +152,27 @@ def _node(wire: Wire, start: int, end: int, most_edges: int) -> _Node:
         elif found.number == 7:
             node.micros = wire.number(found, "the node's duration")
         elif found.number in {4, 5}:
-            for other in wire.numbers(found, "a dependency"):
-                if len(node.waits_for) == most_edges:
-                    raise wire.error(found.at, f"found more than {MOST_EDGES} dependencies", allowed="fewer")
-                node.waits_for.append(other)
+            _add_dependencies(wire, found, node.waits_for, most_edges)
         elif found.number == 10:
             name, value = _attribute(wire, found)
             node.attributes[name] = value
+    _check_node(wire, node)
+    return node
+
+
+def _add_dependencies(wire: Wire, found: Field, waits_for: list[int], most: int) -> None:
+    for other in wire.numbers(found, "a dependency"):
+        if len(waits_for) == most:
+            raise wire.error(found.at, f"found more than {MOST_EDGES} dependencies", allowed="fewer")
+        waits_for.append(other)
+
+
+def _check_node(wire: Wire, node: _Node) -> None:
     if node.type not in _NODE_TYPES:
         allowed = ", ".join(f"{number} {name}" for number, name in _NODE_TYPES.items())
-        raise wire.error(start, f"found node type {node.type}", allowed=allowed)
+        raise wire.error(node.at, f"found node type {node.type}", allowed=allowed)
     if node.micros * MICROSECOND > MOST_SECONDS:
-        raise wire.error(start, f"the node takes {node.micros} us", allowed=f"at most {MOST_SECONDS:.0f} s")
-    return node
+        raise wire.error(node.at, f"the node takes {node.micros} us", allowed=f"at most {MOST_SECONDS:.0f} s")
 
 
 def _attribute(wire: Wire, found: Field) -> tuple[str, int | str | None]:
