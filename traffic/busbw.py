@@ -1,7 +1,7 @@
-"""algbw and busbw as nccl-tests defines them, and the sizes it really runs (nccl-tests 2.19 src/*.cu, doc/PERFORMANCE.md).
+"""Bandwidths as nccl-tests defines them, and the sizes it really runs (2.19: src/*.cu, doc/PERFORMANCE.md).
 
-busbw is what the slowest link of a ring or star would have to carry: it compares with a link's rate, for any number
-of ranks. GB is 10^9 bytes.
+algbw is bytes over time. busbw is what the slowest link of a ring or star would have to carry: it compares with a
+link's rate, for any number of ranks. GB is 10^9 bytes.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def bandwidth(
     size: int,
     ranks: int,
 ) -> Bandwidth:
-    """algbw and busbw of one collective.
+    """Both bandwidths of one collective.
 
     Args:
         size: bytes, as `rounded` gave them (nccl-tests' first column); of alltoallv the largest row or column of the
@@ -150,15 +150,15 @@ def bandwidth(
 
 
 def factor(collective: Collective, ranks: int) -> float:
-    """busbw over algbw. A hypercube's algbw counts only what comes from others already, so its factor is 1."""
+    """How busbw compares with algbw. A hypercube's algbw counts only what comes from others, so its factor is 1."""
     return _FACTORS[collective](ranks)
 
 
 def busiest(matrix: Sequence[Sequence[int]]) -> int:
-    """alltoallv's size: the most that one rank sends or receives, what it keeps included."""
+    """The size of an alltoallv: the most that one rank sends or receives, what it keeps included."""
     rows = [sum(row) for row in matrix]
     columns = [sum(column) for column in zip(*matrix, strict=True)]
-    return max(rows + columns)
+    return int(max(rows + columns))
 
 
 def ideal_s(collective: Collective, *, size: int, ranks: int, rate_bps: float) -> float:

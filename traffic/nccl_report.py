@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from topologies.errors import SpecError
-from traffic.busbw import Collective, bandwidth
+from traffic.busbw import GB, Collective, bandwidth
 
 JSON_VERSION = 3
 VERSION = "2.19.6"  # of nccl-tests, whose lines these are
+DEVICE = "railbed host"
 PASSING_SHARE = 0.9  # of NCCL_TESTS_MIN_BW
 
 
@@ -109,25 +110,34 @@ def side(collective: Collective, took_s: float, *, size: int, ranks: int, wrong:
 
 def header(settings: Settings, hosts: Sequence[str] = ()) -> tuple[str, ...]:
     """The lines before the first size."""
-    by_factor = settings.step_factor > 1
-    step = f"{settings.step_factor}(factor)" if by_factor else f"{settings.step_bytes}(bytes)"
     empty = f"# {'':>10}  {'':>12}  {'':>8}  {'':>6}  {'':>6}"
     halves = [f"  {'time':>7}  {'algbw':>6}  {'busbw':>6}  {'#wrong':>6}"] * 2
     units = [f"  {'(us)':>7}  {'(GB/s)':>6}  {'(GB/s)':>6}  {'':>6}"] * 2
     return (
-        f"# nccl-tests version {VERSION} railbed",
+        f"# nccl-tests version {VERSION} nccl-headers=0 nccl-library=0 (railbed)",
         f"# Collective test starting: {settings.collective.program}",
-        f"# nThread {settings.threads} nGpus {settings.gpus} minBytes {settings.least_bytes} "
-        f"maxBytes {settings.most_bytes} step: {step} warmup iters: {settings.warmup_iterations} "
-        f"iters: {settings.iterations} agg iters: {settings.aggregated_iterations} "
-        f"validation: {settings.validation} graph: {settings.graph} unalign: 0",
+        _asked(settings),
         "#",
         "# Using devices",
-        *(f"#  Rank {rank:2d} Group  0 Pid {0:6d} on {host:>10} device  0" for rank, host in enumerate(hosts)),
+        *(
+            f"#  Rank {rank:2d} Group  0 Pid {0:6d} on {host:>10} device  0 [0000:00:00] {DEVICE}"
+            for rank, host in enumerate(hosts)
+        ),
         "#",
         f"{empty}           out-of-place                       in-place          ",
         f"# {'size':>10}  {'count':>12}  {'type':>8}  {'redop':>6}  {'root':>6}{''.join(halves)} ",
         f"# {'(B)':>10}  {'(elements)':>12}  {'':>8}  {'':>6}  {'':>6}{''.join(units)} ",
+    )
+
+
+def _asked(settings: Settings) -> str:
+    by_factor = settings.step_factor > 1
+    step = f"{settings.step_factor}(factor)" if by_factor else f"{settings.step_bytes}(bytes)"
+    return (
+        f"# nThread {settings.threads} nGpus {settings.gpus} minBytes {settings.least_bytes} "
+        f"maxBytes {settings.most_bytes} step: {step} warmup iters: {settings.warmup_iterations} "
+        f"iters: {settings.iterations} agg iters: {settings.aggregated_iterations} "
+        f"validation: {settings.validation} graph: {settings.graph} unalign: 0"
     )
 
 
@@ -146,6 +156,7 @@ def footer(report: Report) -> tuple[str, ...]:
         "#",
         f"# Collective test concluded: {report.settings.collective.program}",
         "#",
+        "",
     )
 
 
@@ -224,12 +235,46 @@ def line_of(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class FlowLine:
+    """What became of one flow. `path` names its ports, where they are known; `ce` counts packets that were marked."""
+
+    src: str
+    dst: str
+    bytes: int
+    fct_us: float
+    ce: int | None = None
+    retransmits: int | None = None
+    path: tuple[str, ...] = ()
+
+
+def railbed_part(
+    lines: Sequence[Line], flows: Sequence[FlowLine], *, line_rate_bps: float, invalid_because: str | None = None
+) -> dict[str, object]:
+    """What stands under ``railbed`` of the whole: about the largest size, and every flow.
+
+    Args:
+        line_rate_bps: of a rank's card. `busbw_ratio` is busbw over it: 1 where nothing but the wire limits.
+        invalid_because: why the run proves nothing; None for a valid one.
+    """
+    largest = max(lines, key=lambda line: line.size)
+    best = max((side.bus_bw for side in largest.sides), default=0.0)
+    return {
+        "line_rate_bps": line_rate_bps,
+        "busbw_ratio": best * GB * 8 / line_rate_bps,
+        "ideal_time_us": _number(largest.ideal_s * 1e6) if largest.ideal_s else None,
+        "flows": [{**asdict(flow), "path": list(flow.path)} for flow in flows],
+        "valid": invalid_because is None,
+        "invalid_because": invalid_because,
+    }
+
+
 def _half(half: Side | None) -> str:
     if half is None:
         return " " * 33
-    wrong = "   N/A" if half.wrong is None else f"{half.wrong:6g}"
+    wrong = "    N/A" if half.wrong is None else f"  {half.wrong:6g}"
     took, alg_bw, bus_bw = fitted(half.took_s * 1e6, 7), fitted(half.alg_bw, 6), fitted(half.bus_bw, 6)
-    return f"  {took:>7}  {alg_bw:>6}  {bus_bw:>6}  {wrong}"
+    return f"  {took:>7}  {alg_bw:>6}  {bus_bw:>6}{wrong}"
 
 
 def _config(report: Report) -> dict[str, object]:
@@ -248,8 +293,15 @@ def _config(report: Report) -> dict[str, object]:
         "graph": settings.graph,
         "blocking_collectives": _truth(False),
         "parallel_init": _truth(False),
-        "devices": [{"rank": rank, "group": 0, "hostname": host} for rank, host in enumerate(report.hosts)],
+        "per_iter_timing": _truth(False),
+        "per_iter_skip": 0,
+        "devices": [_device(rank, host) for rank, host in enumerate(report.hosts)],
     }
+
+
+def _device(rank: int, host: str) -> dict[str, object]:
+    words = {"hostname": host, "device": 0, "device_hex": "0000:00:00", "device_info": DEVICE}
+    return {"rank": rank, "group": 0, "pid": 0, **words}
 
 
 def _result(line: Line) -> dict[str, object]:
@@ -263,6 +315,7 @@ def _result(line: Line) -> dict[str, object]:
         "in_place": _json_side(line.in_place),
         "actual_iterations": line.iterations,
         "experiment_name": "",
+        "railbed": {"ideal_time_us": _number(line.ideal_s * 1e6) if line.ideal_s else None, "ideal_ratio": line.ratio},
     }
 
 
