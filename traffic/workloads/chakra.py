@@ -33,7 +33,7 @@ from traffic.workloads.source import (
 from traffic.workloads.workload import Collective, CollectiveKind, Compute, Message, Phase, Workload
 
 GZIP_MAGIC = b"\x1f\x8b"
-MICROSECOND = 1e-6
+MICROSECONDS = 1_000_000  # of a second
 MOST_NAME = 4096
 _NODE_TYPES = {
     1: "METADATA_NODE",
@@ -59,6 +59,7 @@ _KINDS = {
     9: CollectiveKind.BARRIER,
 }
 _INT32, _INT64, _UINT32, _UINT64, _SINT32, _SINT64, _STRING = 7, 9, 11, 13, 15, 17, 29  # of AttributeProto's oneof
+_ATTRIBUTES = frozenset({"comm_type", "comm_size", "comm_src", "comm_dst", "comm_tag", "pg_name"})
 _RANK = re.compile(r"\.([0-9]{1,4})\.et(?:\.gz)?$")
 
 
@@ -155,7 +156,8 @@ def _node(wire: Wire, start: int, end: int, most_edges: int) -> _Node:
             _add_dependencies(wire, found, node.waits_for, most_edges)
         elif found.number == 10:
             name, value = _attribute(wire, found)
-            node.attributes[name] = value
+            if name in _ATTRIBUTES:
+                node.attributes[name] = value
     _check_node(wire, node)
     return node
 
@@ -171,7 +173,7 @@ def _check_node(wire: Wire, node: _Node) -> None:
     if node.type not in _NODE_TYPES:
         allowed = ", ".join(f"{number} {name}" for number, name in _NODE_TYPES.items())
         raise wire.error(node.at, f"found node type {node.type}", allowed=allowed)
-    if node.micros * MICROSECOND > MOST_SECONDS:
+    if node.micros > MOST_SECONDS * MICROSECONDS:
         raise wire.error(node.at, f"the node takes {node.micros} us", allowed=f"at most {MOST_SECONDS:.0f} s")
 
 
@@ -243,7 +245,7 @@ def _phase(wire: Wire, node: _Node, rank: int | None) -> Phase:
         return Collective(name, kind, size, _group(wire, node))
     if node.type in {_COMM_SEND, _COMM_RECV}:
         return _half(wire, node, name, rank)
-    return Compute(name, node.micros * MICROSECOND)
+    return Compute(name, node.micros / MICROSECONDS)
 
 
 def _half(wire: Wire, node: _Node, name: str, rank: int | None) -> Message:

@@ -21,7 +21,7 @@ from traffic.workloads.msccl_algorithm import Algorithm, Region, Side, Step, Ste
 from traffic.workloads.source import MOST_EDGES, MOST_SENDS, in_order
 
 _BUFFERS = {Side.INPUT: Buffer.INPUT, Side.OUTPUT: Buffer.OUTPUT, Side.SCRATCH: Buffer.SCRATCH}
-MOST_SIZE = 1 << 40  # bytes of the whole: 71 times as much, sent MOST_STEPS times, still fits 63 bits
+MOST_SIZE = 1 << 40  # bytes of the whole: 71 times as much, sent by 65536 steps, still fits 63 bits
 # How far the search for "is over by then" goes, over a whole algorithm. Past it, messages land in scratch, which is
 # always right.
 _MOST_LOOKS = 4_000_000

@@ -21,9 +21,10 @@ from topologies.errors import SpecError, Where
 from traffic.graph import Graph
 from traffic.workloads.msccl_algorithm import Algorithm, Block, Gpu, Region, Side, Step, StepType
 from traffic.workloads.msccl_graph import graph_of
-from traffic.workloads.source import MOST_RANKS, read_bytes, shown
+from traffic.workloads.source import MOST_RANKS, read_bytes, shown, whole_file
 
-MOST_STEPS = 1 << 16  # of an algorithm
+MOST_BYTES = 8 * 1024 * 1024
+MOST_ELEMENTS = 1 << 16
 MOST_STEPS_OF_BLOCK = 256  # the runtime's own bounds: MSCCL_MAX_NUM_STEPS
 MOST_BLOCKS = 216  # MSCCL_MAX_NUM_THREAD_BLOCKS
 MOST_CHANNELS = 32  # MAXCHANNELS
@@ -42,6 +43,8 @@ def read(path: Path, *, size: int, element_bytes: int = 4) -> Graph:
 
 def parse(content: bytes, file: str) -> Algorithm:
     """The algorithm of a file in memory; `file` is what errors call it. Raises SpecError with line and column."""
+    if len(content) > MOST_BYTES:
+        raise whole_file(file, f"found {len(content)} bytes of XML", f"at most {MOST_BYTES}")
     root = _Reader(file).root(content)
     gpu_count = root.whole("ngpus", 1, MOST_RANKS)
     chunks = root.whole("nchunksperloop", 1, MOST_CHUNKS)
@@ -100,7 +103,7 @@ class _Reader:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.steps = 0
+        self.elements = 0
         self.open: list[_Element] = []
         self.found: list[_Element] = []
         # The encoding is ours to say: a file's own declaration could name any of Python's codecs.
@@ -131,9 +134,9 @@ class _Reader:
                 f"found <{shown(tag)[1:-1]}> in {f'<{inside}>' if inside else 'the file'}",
                 f"<{fits[0]}>" if fits else "nothing",
             )
-        self.steps += tag == "step"
-        if self.steps > MOST_STEPS:
-            raise self.error(f"found more than {MOST_STEPS} steps", f"at most {MOST_STEPS}")
+        self.elements += 1
+        if self.elements > MOST_ELEMENTS:
+            raise self.error(f"found more than {MOST_ELEMENTS} elements", f"at most {MOST_ELEMENTS}")
         line, column = self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
         element = _Element(self.file, tag, line, column, attributes)
         (self.open[-1].children if self.open else self.found).append(element)

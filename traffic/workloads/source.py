@@ -24,6 +24,7 @@ MOST_SIZE = 1 << 44  # bytes of a message: sums over MOST_SENDS of them still fi
 MOST_SECONDS = 1_000_000.0
 MOST_WORDS = 4096  # of a line
 
+_BLANKS = " \t\r\f\v\n"  # what C's isspace() knows: Python's split() knows more
 _WORD = re.compile(r"[^ \t\r\f\v]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,6})?")
@@ -119,13 +120,14 @@ def decoded(content: bytes, file: str) -> str:
 def lines(text: str, file: str) -> Iterator[Line]:
     """The lines that are not blank, one by one. Raises SpecError for one of more than `MOST_WORDS` words."""
     for number, raw in enumerate(io.StringIO(text), start=1):
+        if not raw.strip(_BLANKS):
+            continue
         stripped = raw.rstrip("\n")
         words = tuple(match.group() for match in islice(_WORD.finditer(stripped), MOST_WORDS + 1))
         line = Line(file, number, stripped, words)
         if len(words) > MOST_WORDS:
             raise line.error(f"found more than {MOST_WORDS} words", allowed=f"at most {MOST_WORDS}", word=MOST_WORDS)
-        if words:
-            yield line
+        yield line
 
 
 def in_order(waits: list[tuple[int, ...]]) -> list[int] | None:

@@ -179,7 +179,7 @@ def same_as_msccl(program: Program, seeds: range) -> bool:
     )
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 def test_a_random_program_leaves_what_msccl_leaves(seed: int) -> None:
     assert same_as_msccl(Program(seed), range(3))
 
@@ -187,7 +187,7 @@ def test_a_random_program_leaves_what_msccl_leaves(seed: int) -> None:
 def test_landing_too_early_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: were every message written where it belongs as soon as it comes, programs would break."""
     monkeypatch.setattr(msccl_graph._Lowering, "_over_by", lambda *_: True)
-    assert not all(same_as_msccl(Program(seed), range(3)) for seed in range(40))
+    assert not all(same_as_msccl(Program(seed), range(3)) for seed in range(24))
 
 
 def test_a_search_cut_short_costs_scratch_and_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_in_place_an_all_gathers_input_is_its_part_of_the_output() -> None:
     gpu = GPU.replace('o_chunks="1"', 'o_chunks="2"')
     steps = [SEND + RECV.replace('s="0"', 's="1"', 1).replace('dstoff="0"', f'dstoff="{peer}"') for peer in (1, 0)]
     steps[1] = steps[1].replace('dstbuf="o" dstoff="1"', 'dstbuf="o" dstoff="0"')
-    graph = checked(msccl_graph.graph_of(msccl_xml.parse(algorithm(*steps, algo, gpu), "x.xml"), 16))
+    graph = checked(msccl_graph.graph_of(msccl_xml.parse(algorithm(steps[0], steps[1], algo, gpu), "x.xml"), 16))
     held = [np.zeros(16, dtype=np.uint8), np.zeros(16, dtype=np.uint8)]
     held[0][:8], held[1][8:] = 5, 7
     assert [output.tolist() for output in play(graph, held)] == [[5] * 8 + [7] * 8] * 2
