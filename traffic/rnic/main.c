@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * rnic: a host's NIC in software, for hosts that are network namespaces. Now: paced raw senders and receivers that
- * account for every packet. A further transport (RoCEv2 queue pairs) is a further subcommand in the table below,
- * with its protocol in headers of its own; it shares packet schedule, sequence and delay accounting.
+ * rnic: a host's NIC in software, for hosts that are network namespaces: paced raw senders and receivers that account
+ * for every packet, and RoCEv2 queue pairs that play a collective. Each transport is a subcommand in the table below,
+ * with its protocol in headers of its own.
  *
  * What a real NIC does that this does not:
  *  - It paces in hardware, to nanoseconds. This sleeps and is woken, tens of microseconds late on a busy
@@ -39,6 +39,7 @@ static const struct subcommand {
 } subcommands[] = {
 	{ "send", send_main },
 	{ "recv", recv_main },
+	{ "rc", rc_main },
 };
 
 static const char usage_text[] =
@@ -59,6 +60,20 @@ static const char usage_text[] =
 	"    says `ready to receive`, counts until it is told to stop, writes one JSON object. It also ends after\n"
 	"    --expect packets, --idle-ms after the last one, or by a line `expect N IDLE_MS` on standard input:\n"
 	"    after N packets, or IDLE_MS without one.\n"
+	"rnic rc [--max-s N] [--linger-ms N] [--quantum-us N] [--tied]\n"
+	"    RoCEv2 reliable connections that play one rank's part of a collective. Reads a plan, a line each, and `end`;\n"
+	"    says `ready to send and receive`, reads `go NANOSECONDS`, says `done` when its part is, answers its peers\n"
+	"    until `stop` or for --linger-ms more, writes one JSON object. As root, one process a host.\n"
+	"      host rank=0 mtu=1024 mode=gbn|sr|gb0 window=256 ack_every=0 reorder=3 timeout_us=4295000 retries=7\n"
+	"           dscp=26 ecn=2 ack_dscp=26 cnp_dscp=48 cc=none|dcqcn-sigcomm15|dcqcn-mlx|dcqcn-ns3 dilation=1\n"
+	"           delay_ns=0 numbers=1048576 iterations=1 in_place=0\n"
+	"      buffer input|output|scratch BYTES\n"
+	"      nic N src=IP [dev=NAME] [rate_bps=0]\n"
+	"      qp NUMBER nic=N dst=IP dqpn=N sport=N [psn=0] [epsn=0] [mac=…] [dscp=] [window=] [rate_bps=0]\n"
+	"      send NUMBER qp=N size=N from=BUFFER:OFFSET [after=N,N…] [compute_ns=0] [step=0]\n"
+	"      expect NUMBER qp=N size=N to=BUFFER:OFFSET [reduce=0|1] [step=0]\n"
+	"      copy NUMBER size=N from=BUFFER:OFFSET to=BUFFER:OFFSET [reduce=0|1] [after=] [compute_ns=0] [step=0]\n"
+	"      check BUFFER:OFFSET bytes=N ranks=A-B at=OFFSET: the sum of what ranks A to B began with at OFFSET\n"
 	"--tied: stop when standard input is closed, as it is when whoever started this is gone.\n";
 
 void usage(void)

@@ -53,5 +53,6 @@ enum line_state lines_next(struct lines *in, char *line, size_t size);
 
 int send_main(int argc, char **argv);
 int recv_main(int argc, char **argv);
+int rc_main(int argc, char **argv);
 
 #endif

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * rnic rc: one host's reliable connections, playing its part of a collective by itself. One thread: what has come,
+ * what may begin, what is due to leave; then it sleeps until the first of these.
+ *
+ * Propagation delay is held here: a packet is looked at `delay_ns` after the kernel took it from the link, so the
+ * round trip of a dilated fabric is as long as its rates are low, without netem.
+ */
+#include <getopt.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "rc.h"
+
+#define LOOK_NS MSEC /* how long a busy loop goes without looking for signals */
+#define QUEUE_PAIR_FD 2u
+
+/* --- the graph ---------------------------------------------------------------------------------------------------- */
+
+static void begin_iteration(struct rc *rc, uint64_t now)
+{
+	graph_begin(&rc->plan.graph, now);
+	rc->began_ns[rc->plan.graph.iteration] = now;
+}
+
+static void finish(struct rc *rc, uint64_t now)
+{
+	struct graph *g = &rc->plan.graph;
+
+	rc->done_ns = now;
+	rc->checked = g->check_count;
+	rc->wrong = graph_wrong(g);
+	puts("done");
+	fflush(stdout);
+}
+
+/* Everything that may begin, and the next iteration after one that is done. */
+static void play_graph(struct rc *rc, uint64_t now)
+{
+	struct graph *g = &rc->plan.graph;
+	uint32_t task;
+
+	if (g->iteration == g->iterations)
+		return;
+	for (;;) {
+		while ((task = graph_next(g, now)) != GRAPH_NONE)
+			qp_post(rc, task, now);
+		if (g->left)
+			return;
+		rc->ended_ns[g->iteration] = now;
+		if (++g->iteration == g->iterations)
+			break;
+		begin_iteration(rc, now);
+	}
+	finish(rc, now);
+}
+
+/* --- the loop ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t take_slots(struct rc *rc, uint64_t now)
+{
+	uint64_t delay = rc->plan.host.delay_ns;
+
+	while (rc->slot_count) {
+		struct slot *slot = &rc->slots[rc->slot_first];
+
+		if (slot->arrived_ns + delay > now)
+			return slot->arrived_ns + delay;
+		qp_take(rc, slot->packet, slot->bytes, delay ? slot->arrived_ns + delay : now);
+		rc->slot_first = (rc->slot_first + 1) % RC_SLOTS;
+		rc->slot_count--;
+	}
+	rc->slot_first = 0;
+	return NEVER;
+}
+
+static uint64_t earliest(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Does all there is to do; when there is more by itself. */
+static uint64_t turn(struct rc *rc, uint64_t now)
+{
+	bool more = receive(rc);
+	uint64_t until = take_slots(rc, now);
+
+	play_graph(rc, now);
+	qps_acknowledge(rc);
+	qps_time_out(rc, now);
+	for (uint32_t i = 0; i < rc->plan.nic_count; i++)
+		until = earliest(until, nic_run(rc, &rc->nics[i], now));
+	wires_flush(rc, now);
+	until = earliest(until, earliest(rc->timers_ns, graph_next_ns(&rc->plan.graph)));
+	return more ? now : until;
+}
+
+static void obey(struct rc *rc)
+{
+	char line[RC_LINE];
+
+	lines_fill(&rc->in);
+	while (lines_next(&rc->in, line, sizeof(line)) == LINE_READ)
+		if (!strncmp(line, "stop", 4))
+			rc->ended = "stop";
+	if (rc->in.ended) {
+		rc->fds[1].fd = -1;
+		if (!rc->ended)
+			rc->ended = "stdin";
+	}
+}
+
+static void unblock(struct rc *rc, struct wire *w, uint64_t now)
+{
+	struct rc_nic *nic = &rc->nics[w->nic];
+
+	wire_unblock(rc, w, now);
+	/* A NIC does not make up for a pause by sending faster than its link. */
+	for (uint32_t i = 0; i < nic->active_count; i++)
+		if (nic->active[i]->wire == w)
+			nic->active[i]->ready_ns = now;
+}
+
+static uint32_t poll_for(struct rc *rc, bool receiving)
+{
+	uint32_t count = QUEUE_PAIR_FD;
+
+	for (uint32_t i = 0; receiving && i < rc->plan.nic_count; i++)
+		rc->fds[count++] = (struct pollfd){ .fd = rc->nics[i].receive_fd, .events = POLLIN };
+	for (uint32_t i = 0; i < rc->wire_count; i++)
+		if (rc->wires[i]->blocked)
+			rc->fds[count++] = (struct pollfd){ .fd = rc->wires[i]->fd, .events = POLLOUT };
+	return count;
+}
+
+static void wait_for_work(struct rc *rc, uint64_t until, uint64_t now)
+{
+	/* While packets flow, one wake for all that comes within a moment. */
+	bool flowing = rc->slot_count == 0 && rc->quantum_ns && until > now && until - now <= rc->quantum_ns;
+	uint32_t count = poll_for(rc, !flowing);
+	uint64_t woken;
+
+	wait_until_ns(rc->fds, count, until);
+	woken = clock_ns();
+	rc->looked_ns = woken;
+	if (until > now && woken > until && woken - until > rc->woken_late_ns)
+		rc->woken_late_ns = woken - until;
+	if (rc->fds[0].revents)
+		rc->ended = "signal";
+	if (rc->fds[1].revents)
+		obey(rc);
+	for (uint32_t i = QUEUE_PAIR_FD; i < count; i++)
+		for (uint32_t k = 0; rc->fds[i].revents & (POLLOUT | POLLERR) && k < rc->wire_count; k++)
+			if (rc->wires[k]->fd == rc->fds[i].fd && rc->wires[k]->blocked)
+				unblock(rc, rc->wires[k], woken);
+}
+
+static const char *why_end(const struct rc *rc, uint64_t now)
+{
+	if (rc->ended)
+		return rc->ended;
+	if (rc->failure)
+		return "failed";
+	if (now >= rc->max_ns)
+		return "max_s";
+	return rc->done_ns && now >= rc->done_ns + rc->linger_ns ? "done" : NULL;
+}
+
+static void run(struct rc *rc)
+{
+	uint64_t now = clock_ns();
+
+	rc->looked_ns = now;
+	while (!(rc->ended = why_end(rc, now))) {
+		uint64_t until = turn(rc, now), end = rc->max_ns;
+
+		if (rc->done_ns)
+			end = earliest(end, rc->done_ns + rc->linger_ns);
+		now = clock_ns();
+		if (until > now || now - rc->looked_ns > LOOK_NS)
+			wait_for_work(rc, earliest(until, end), now);
+		now = clock_ns();
+	}
+}
+
+/* --- the plan ----------------------------------------------------------------------------------------------------- */
+
+/* The next line; false when input has ended or somebody wants this to. */
+static bool await_line(struct rc *rc, char *line, size_t size)
+{
+	enum line_state state;
+
+	while ((state = lines_next(&rc->in, line, size)) == LINE_NONE) {
+		wait_until_ns(rc->fds, 2, NEVER);
+		if (rc->fds[0].revents)
+			rc->ended = "signal";
+		if (rc->ended)
+			return false;
+		if (rc->fds[1].revents)
+			lines_fill(&rc->in);
+	}
+	line[strcspn(line, "\r")] = 0;
+	return state == LINE_READ;
+}
+
+static void read_plan(struct rc *rc)
+{
+	char line[RC_LINE];
+	struct plan_error error;
+	uint32_t number = 0;
+	bool whole = false;
+
+	while (!whole && await_line(rc, line, sizeof(line))) {
+		number++;
+		whole = !strcmp(line, "end");
+		if (!whole && !rc_read_line(&rc->plan, line, &error))
+			die("line %u: %s", number, error.text);
+	}
+	if (rc->ended)
+		die("ended by a signal before its plan did");
+	if (!whole)
+		die("the plan has no `end`");
+	if (!rc_plan_whole(&rc->plan, &error))
+		die("%s", error.text);
+}
+
+static void await_go(struct rc *rc)
+{
+	char line[RC_LINE];
+
+	puts("ready to send and receive");
+	fflush(stdout);
+	if (!await_line(rc, line, sizeof(line))) {
+		rc->ended = rc->ended ? rc->ended : "stdin";
+		return;
+	}
+	if (!strcmp(line, "stop"))
+		rc->ended = "stop";
+	else if (strncmp(line, "go ", 3) || !plan_digits(line + 3, &rc->go_ns))
+		die("a line is %.40s; allowed: go NANOSECONDS, stop", line);
+}
+
+static void start(struct rc *rc, uint64_t max_seconds, bool tied)
+{
+	uint64_t now = clock_ns();
+
+	rc->begin_ns = rc->go_ns > now ? rc->go_ns : now;
+	if (rc->begin_ns - now > MAX_SECONDS * NSEC)
+		die("go is more than %d s ahead", MAX_SECONDS);
+	rc->max_ns = rc->begin_ns + max_seconds * NSEC;
+	rc->timers_ns = NEVER;
+	if (!tied && rc->in.ended)
+		rc->fds[1].fd = -1;
+	graph_begin(&rc->plan.graph, rc->begin_ns);
+	rc->began_ns[0] = rc->begin_ns;
+}
+
+static void open_all(struct rc *rc)
+{
+	const struct rc_host *h = &rc->plan.host;
+
+	if (h->cc)
+		rc->cc = dcqcn_dilated(h->cc, h->dilation);
+	rc->slots = zeroed(RC_SLOTS, sizeof(*rc->slots));
+	rc->began_ns = zeroed(h->iterations, sizeof(*rc->began_ns));
+	rc->ended_ns = zeroed(h->iterations, sizeof(*rc->ended_ns));
+	for (uint32_t i = 0; i < rc->plan.nic_count; i++)
+		nic_open(&rc->nics[i], &rc->plan.nics[i], (uint32_t)h->mtu);
+	qps_open(rc);
+}
+
+int rc_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "max-s", required_argument, NULL, 'm' },
+		{ "linger-ms", required_argument, NULL, 'l' },
+		{ "quantum-us", required_argument, NULL, 'q' },
+		{ "tied", no_argument, NULL, 't' },
+		{ 0 },
+	};
+	static struct rc rc = { .linger_ns = NSEC, .quantum_ns = 50 * USEC };
+	uint64_t max_seconds = DEFAULT_MAX_SECONDS;
+	bool tied = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 'm': max_seconds = option_number("--max-s", optarg, 1, MAX_SECONDS); break;
+		case 'l': rc.linger_ns = option_number("--linger-ms", optarg, 0, 3600000) * MSEC; break;
+		case 'q': rc.quantum_ns = option_number("--quantum-us", optarg, 0, 100000) * USEC; break;
+		case 't': tied = true; break;
+		default: usage();
+		}
+	}
+	if (optind < argc)
+		usage();
+	rc.fds[0] = (struct pollfd){ .fd = signals_fd(), .events = POLLIN };
+	rc.fds[1] = (struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN };
+	read_plan(&rc);
+	open_all(&rc);
+	await_go(&rc);
+	if (!rc.ended) {
+		start(&rc, max_seconds, tied);
+		run(&rc);
+	}
+	rc_report(&rc);
+	return 0;
+}
