@@ -2,10 +2,14 @@
 
 A file is a row of messages, each after its length as a varint: GlobalMetadata, then the nodes of a dependency graph.
 COMP nodes compute; so do METADATA, MEM_LOAD and MEM_STORE nodes, for as long as they say. COMM_SEND, COMM_RECV and
-COMM_COLL nodes are messages and collectives. Data and control dependencies both hold. Nodes may stand in any order.
+COMM_COLL nodes are messages and collectives, but for those with is_cpu_op: such a node is the call on the CPU, and
+computes. Nodes may stand in any order.
 
-Of a node's attributes these are read: comm_type, comm_size (bytes), comm_src, comm_dst, comm_tag, pg_name. Fields and
-attributes that are not known are skipped, as protobuf has it.
+Data and control dependencies both hold. A control dependency names the caller, which Chakra's converter may have left
+out: then there is nothing to wait for. A data dependency on what is not there is refused.
+
+Of a node's attributes these are read: comm_type, comm_size (bytes), comm_src, comm_dst, comm_tag, pg_name, is_cpu_op.
+Fields and attributes that are not known are skipped, as protobuf has it.
 """
 
 from __future__ import annotations
@@ -58,8 +62,17 @@ _KINDS = {
     8: CollectiveKind.REDUCE_SCATTER,
     9: CollectiveKind.BARRIER,
 }
-_INT32, _INT64, _UINT32, _UINT64, _SINT32, _SINT64, _STRING = 7, 9, 11, 13, 15, 17, 29  # of AttributeProto's oneof
-_ATTRIBUTES = frozenset({"comm_type", "comm_size", "comm_src", "comm_dst", "comm_tag", "pg_name"})
+_INT32, _INT64, _UINT32, _UINT64, _SINT32, _SINT64, _BOOL, _STRING = (
+    7,
+    9,
+    11,
+    13,
+    15,
+    17,
+    27,
+    29,
+)  # of AttributeProto's oneof
+_ATTRIBUTES = frozenset({"comm_type", "comm_size", "comm_src", "comm_dst", "comm_tag", "pg_name", "is_cpu_op"})
 _RANK = re.compile(r"\.([0-9]{1,4})\.et(?:\.gz)?$")
 
 
@@ -100,7 +113,8 @@ class _Node:
     name: str = ""
     type: int = 0
     micros: int = 0
-    waits_for: list[int] = field(default_factory=list)
+    data: list[int] = field(default_factory=list)
+    control: list[int] = field(default_factory=list)
     attributes: dict[str, int | str | None] = field(default_factory=dict)
 
 
@@ -114,7 +128,7 @@ def _nodes(wire: Wire) -> list[_Node]:
             raise wire.error(at, f"found more than {MOST_SENDS} nodes", allowed=f"at most {MOST_SENDS}")
         start, end = _message(wire, at)
         nodes.append(_node(wire, start, end, MOST_EDGES - edges))
-        edges += len(nodes[-1].waits_for)
+        edges += len(nodes[-1].data) + len(nodes[-1].control)
         at = end
     wire.node = None
     return nodes
@@ -153,7 +167,7 @@ def _node(wire: Wire, start: int, end: int, most_edges: int) -> _Node:
         elif found.number == 7:
             node.micros = wire.number(found, "the node's duration")
         elif found.number in {4, 5}:
-            _add_dependencies(wire, found, node.waits_for, most_edges)
+            _add_dependencies(wire, found, node, most_edges)
         elif found.number == 10:
             name, value = _attribute(wire, found)
             if name in _ATTRIBUTES:
@@ -162,11 +176,11 @@ def _node(wire: Wire, start: int, end: int, most_edges: int) -> _Node:
     return node
 
 
-def _add_dependencies(wire: Wire, found: Field, waits_for: list[int], most: int) -> None:
+def _add_dependencies(wire: Wire, found: Field, node: _Node, most: int) -> None:
     for other in wire.numbers(found, "a dependency"):
-        if len(waits_for) == most:
+        if len(node.data) + len(node.control) == most:
             raise wire.error(found.at, f"found more than {MOST_EDGES} dependencies", allowed="fewer")
-        waits_for.append(other)
+        (node.control if found.number == 4 else node.data).append(other)
 
 
 def _check_node(wire: Wire, node: _Node) -> None:
@@ -187,7 +201,7 @@ def _attribute(wire: Wire, found: Field) -> tuple[str, int | str | None]:
             name = wire.text(part, "an attribute's name", MOST_NAME)
         elif part.number == _STRING:
             value = wire.text(part, "an attribute's text", MOST_BYTES)
-        elif part.number in {_INT32, _INT64, _UINT32, _UINT64, _SINT32, _SINT64}:
+        elif part.number in {_INT32, _INT64, _UINT32, _UINT64, _SINT32, _SINT64, _BOOL}:
             value = _number(part.number, wire.number(part, "an attribute's number"))
         elif part.number > 2:
             value = None  # of a oneof, the last that was written holds
@@ -227,14 +241,16 @@ def _phases(wire: Wire, nodes: list[_Node], rank: int | None) -> tuple[Phase, ..
 
 def _places(wire: Wire, number: int, node: _Node, place: Mapping[int, int]) -> tuple[int, ...]:
     wire.node = number
-    for other in node.waits_for:
+    for other in node.data:
         if other not in place:
             raise wire.error(node.at, f"node id {node.id} waits for id {other}", allowed="the id of a node of the file")
-    return tuple(place[other] for other in node.waits_for)
+    return tuple(place[other] for other in (*node.data, *node.control) if other in place)
 
 
 def _phase(wire: Wire, node: _Node, rank: int | None) -> Phase:
     name = node.name or f"node {node.id}"
+    if node.attributes.get("is_cpu_op"):
+        return Compute(name, node.micros / MICROSECONDS)
     if node.type == _COMM_COLL:
         kind = _KINDS.get(_whole(wire, node, "comm_type", -1, 1 << 32))
         if kind is None:

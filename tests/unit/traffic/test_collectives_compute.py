@@ -21,7 +21,12 @@ from traffic.races import races
 
 RANKS = (*range(2, 10), 16)
 # Elements: many a rank, fewer than ranks, one: shares are uneven, or empty.
-COUNTS = {"even": lambda n: 2 * n, "uneven": lambda n: 3 * n + 1, "few": lambda n: n - 1, "one": lambda _: 1}
+COUNTS: dict[str, Callable[[int], int]] = {
+    "even": lambda n: 2 * n,
+    "uneven": lambda n: 3 * n + 1,
+    "few": lambda n: n - 1,
+    "one": lambda _: 1,
+}
 Maker = Callable[..., Graph]
 
 
@@ -77,10 +82,9 @@ def test_an_all_reduce_of_hosts_with_several_ranks_sums_everywhere(hosts: int, p
     for elements in (2 * ranks, 2 * ranks + 1, 1):
         inputs = drawn([4 * elements] * ranks)
         wanted = [(0, total(inputs))] * ranks
-        options = {"per_host": per_host, "size": 4 * elements, "in_place": in_place}
-        proves(c.hierarchical_all_reduce(ranks, **options), inputs, wanted)
-        if hosts % 2 == 0:
-            proves(c.rail_ring_all_reduce(ranks, **options), inputs, wanted)
+        makers: list[Maker] = [c.hierarchical_all_reduce, *([c.rail_ring_all_reduce] if hosts % 2 == 0 else [])]
+        for make in makers:
+            proves(make(ranks, per_host=per_host, size=4 * elements, in_place=in_place), inputs, wanted)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
