@@ -5,8 +5,9 @@ COMP nodes compute; so do METADATA, MEM_LOAD and MEM_STORE nodes, for as long as
 COMM_COLL nodes are messages and collectives, but for those with is_cpu_op: such a node is the call on the CPU, and
 computes. Nodes may stand in any order.
 
-Data and control dependencies both hold. A control dependency names the caller, which Chakra's converter may have left
-out: then there is nothing to wait for. A data dependency on what is not there is refused.
+Data and control dependencies both hold, but in a trace recorded on a CPU and a GPU (some node says is_cpu_op): there a
+control dependency names the caller, often one that was left out, and Chakra's converter has put the order into the
+data dependencies. So has its own feeder: it reads those alone.
 
 Of a node's attributes these are read: comm_type, comm_size (bytes), comm_src, comm_dst, comm_tag, pg_name, is_cpu_op.
 Fields and attributes that are not known are skipped, as protobuf has it.
@@ -225,7 +226,8 @@ def _phases(wire: Wire, nodes: list[_Node], rank: int | None) -> tuple[Phase, ..
             found = f"found id {node.id}, which node {place[node.id]} of the file has"
             raise wire.error(node.at, found, allowed="an id of its own")
         place[node.id] = number
-    waits = [_places(wire, number, node, place) for number, node in enumerate(nodes)]
+    recorded = any(node.attributes.get("is_cpu_op") for node in nodes)
+    waits = [_places(wire, nodes, number, place, recorded=recorded) for number in range(len(nodes))]
     order = in_order(waits)
     wire.node = None
     if order is None:
@@ -239,12 +241,17 @@ def _phases(wire: Wire, nodes: list[_Node], rank: int | None) -> tuple[Phase, ..
     return tuple(phases)
 
 
-def _places(wire: Wire, number: int, node: _Node, place: Mapping[int, int]) -> tuple[int, ...]:
+def _places(
+    wire: Wire, nodes: list[_Node], number: int, place: Mapping[int, int], *, recorded: bool
+) -> tuple[int, ...]:
+    """Which nodes of the file, by their places, the node at `number` waits for."""
+    node = nodes[number]
     wire.node = number
-    for other in node.data:
+    waits_for = node.data if recorded else node.data + node.control
+    for other in waits_for:
         if other not in place:
             raise wire.error(node.at, f"node id {node.id} waits for id {other}", allowed="the id of a node of the file")
-    return tuple(place[other] for other in (*node.data, *node.control) if other in place)
+    return tuple(place[other] for other in waits_for)
 
 
 def _phase(wire: Wire, node: _Node, rank: int | None) -> Phase:

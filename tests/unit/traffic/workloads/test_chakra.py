@@ -160,6 +160,24 @@ def test_a_peer_the_trace_does_not_name_is_unknown() -> None:
     assert message == Message("node 1", 8, receives=False, src=None, dst=None)
 
 
+def test_a_collectives_call_on_the_cpu_computes() -> None:
+    call = node(1, COLL, name="c10d::allreduce_", micros=3) + attribute("is_cpu_op", BOOL, 1)
+    kernel = node(2, COLL, data=[1], comm_type=0, comm_size=8) + attribute("is_cpu_op", BOOL, 0)
+    first, second = chakra.parse(trace(call, kernel), "t").phases
+    assert first == Compute("c10d::allreduce_", 3e-6)
+    assert isinstance(second, Collective)
+
+
+def test_a_recorded_traces_callers_are_not_waited_for() -> None:
+    """The caller (7) encloses the call (5) and comes before it only in control; 1 was left out."""
+    on_cpu = attribute("is_cpu_op", BOOL, 1)
+    call = node(5, COMP, control=[7]) + on_cpu
+    caller = node(7, COMP, data=[5], control=[1]) + on_cpu
+    assert [phase.after for phase in chakra.parse(trace(call, caller), "t")] == [(), (0,)]
+    with pytest.raises(SpecError, match="node id 7 waits for id 1"):
+        chakra.parse(trace(node(5, COMP), node(7, COMP, data=[5], control=[1])), "t")
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "read"), [(INT32, 5, 5), (INT64, 5, 5), (11, 5, 5), (UINT64, 5, 5), (15, 10, 5), (SINT64, 10, 5)]
 )
