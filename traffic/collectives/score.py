@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ class Score:
         self.element = element
         self.in_place = in_place
         self._sends: list[Send] = []
-        self._touched: dict[tuple[int, Buffer], _Touched] = {}
+        self._touched: defaultdict[tuple[int, Buffer], _Touched] = defaultdict(_Touched)
         self._scratch = [0] * self.ranks
 
     def send(
@@ -211,7 +212,7 @@ class Score:
         return Buffer.OUTPUT if self.in_place and buffer is Buffer.INPUT else buffer
 
     def _memory(self, rank: int, buffer: Buffer) -> _Touched:
-        return self._touched.setdefault((rank, self._buffer(buffer)), _Touched())
+        return self._touched[rank, self._buffer(buffer)]
 
 
 class _Touched:
