@@ -42,6 +42,8 @@ class Wire:
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """An unsigned number of up to 64 bits, and the byte after it."""
+        if at < end and (first := self.data[at]) < 0x80:  # most are: a trace is read twice as fast
+            return first, at + 1
         value = shift = 0
         for place in range(at, min(end, at + 10)):
             byte = self.data[place]
