@@ -7,12 +7,18 @@
  * round trip of a dilated fabric is as long as its rates are low, without netem.
  */
 #include <getopt.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "rc.h"
 
 #define LOOK_NS MSEC /* how long a busy loop goes without looking for signals */
+/*
+ * After so many packets at one look this looks on for a quantum instead of sleeping: a sleep for each would cost more
+ * than the packet. It gives way to whoever else wants the processor.
+ */
+#define FLOWING 4u
 #define QUEUE_PAIR_FD 2u
 
 /* --- the graph ---------------------------------------------------------------------------------------------------- */
@@ -82,8 +88,13 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 /* Does all there is to do; when there is more by itself. */
 static uint64_t turn(struct rc *rc, uint64_t now)
 {
+	uint32_t held = rc->slot_count;
 	bool more = receive(rc);
-	uint64_t until = take_slots(rc, now);
+	uint64_t until;
+
+	if (rc->slot_count - held >= FLOWING)
+		rc->flowing_until_ns = now + rc->quantum_ns;
+	until = take_slots(rc, now);
 
 	play_graph(rc, now);
 	qps_acknowledge(rc);
@@ -135,9 +146,8 @@ static uint32_t poll_for(struct rc *rc, bool receiving)
 
 static void wait_for_work(struct rc *rc, uint64_t until, uint64_t now)
 {
-	/* While packets flow, one wake for all that comes within a moment. */
-	bool flowing = rc->slot_count == 0 && rc->quantum_ns && until > now && until - now <= rc->quantum_ns;
-	uint32_t count = poll_for(rc, !flowing);
+	bool soon = until > now && until - now <= rc->quantum_ns;
+	uint32_t count = poll_for(rc, !soon || !rc->quantum_ns);
 	uint64_t woken;
 
 	wait_until_ns(rc->fds, count, until);
@@ -177,8 +187,10 @@ static void run(struct rc *rc)
 		if (rc->done_ns)
 			end = earliest(end, rc->done_ns + rc->linger_ns);
 		now = clock_ns();
-		if (until > now || now - rc->looked_ns > LOOK_NS)
+		if (now - rc->looked_ns > LOOK_NS || (until > now && now >= rc->flowing_until_ns))
 			wait_for_work(rc, earliest(until, end), now);
+		else if (until > now)
+			sched_yield();
 		now = clock_ns();
 	}
 }

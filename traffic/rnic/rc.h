@@ -107,6 +107,7 @@ struct rc {
 	uint64_t foreign, malformed, unknown, corrupt, strangers, misplaced;
 	uint64_t wrong;
 	bool checked;
+	uint64_t flowing_until_ns;
 	const char *ended, *failure;
 	char failure_text[160];
 };
