@@ -228,10 +228,11 @@ def _phases(wire: Wire, nodes: list[_Node], rank: int | None) -> tuple[Phase, ..
         place[node.id] = number
     recorded = any(node.attributes.get("is_cpu_op") for node in nodes)
     waits = [_places(wire, nodes, number, place, recorded=recorded) for number in range(len(nodes))]
-    order = in_order(waits)
-    wire.node = None
-    if order is None:
-        raise whole_file(wire.file, "found nodes that wait for each other in a ring", "dependencies without a ring")
+    order, ring = in_order(waits)
+    if ring is not None:
+        wire.node = ring
+        found = f"node id {nodes[ring].id} waits for itself, directly or through others"
+        raise wire.error(nodes[ring].at, found, allowed="dependencies without a ring")
     moved = {number: new for new, number in enumerate(order)}
     phases: list[Phase] = []
     for number in order:

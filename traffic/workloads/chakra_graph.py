@@ -60,9 +60,10 @@ def graph_of(workloads: Sequence[Workload], name: str) -> Graph:
         + ((number[sender_of[at]],) if at in sender_of else ())
         for at in steps
     ]
-    order = in_order(waits)
-    if order is None:
-        raise SpecError(f"{name}: ranks wait for each other's messages in a ring", allowed="messages without a ring")
+    order, ring = in_order(waits)
+    if ring is not None:
+        found = "waits for itself through other ranks' messages"
+        raise _error(workloads, steps[ring], phases[steps[ring]], found, "messages without a ring")
     return _lowered([steps[place] for place in order], phases, sender_of, Graph(name, len(workloads), ()))
 
 

@@ -105,13 +105,10 @@ def _ordered(algorithm: Algorithm, sender_of: dict[At, At]) -> list[At]:
         if at in sender_of:
             before.append(sender_of[at])
         waits.append(tuple(place[other] for other in before))
-    order = in_order(waits)
-    if order is None:
-        raise SpecError(
-            "found steps that wait for each other in a ring: the algorithm would hang",
-            allowed="dependencies and messages without a ring",
-            where=Where(algorithm.file),
-        )
+    order, ring = in_order(waits)
+    if ring is not None:
+        found = "waits for itself through other steps: the algorithm would hang"
+        raise algorithm.error(steps[ring], found, allowed="dependencies and messages without a ring")
     return [steps[number] for number in order]
 
 

@@ -42,7 +42,7 @@ class Wire:
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """An unsigned number of up to 64 bits, and the byte after it."""
-        if at < end and (first := self.data[at]) < 0x80:  # most are: a trace is read twice as fast
+        if at < end and (first := self.data[at]) < 0x80:  # as most are
             return first, at + 1
         value = shift = 0
         for place in range(at, min(end, at + 10)):

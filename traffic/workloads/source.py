@@ -130,8 +130,11 @@ def lines(text: str, file: str) -> Iterator[Line]:
         yield line
 
 
-def in_order(waits: list[tuple[int, ...]]) -> list[int] | None:
-    """Places 0..n-1 so that each comes after those it waits for, else in the order given; None: some wait in a ring."""
+def in_order(waits: list[tuple[int, ...]]) -> tuple[list[int], int | None]:
+    """Places 0..n-1 so that each comes after those it waits for, else in the order given.
+
+    Beside them None, or, where not all could be placed, one that is part of a ring.
+    """
     dependents: list[list[int]] = [[] for _ in waits]
     missing = [0] * len(waits)
     for place, before in enumerate(waits):
@@ -147,4 +150,14 @@ def in_order(waits: list[tuple[int, ...]]) -> list[int] | None:
             missing[dependent] -= 1
             if not missing[dependent]:
                 heapq.heappush(ready, dependent)
-    return ordered if len(ordered) == len(waits) else None
+    return ordered, None if len(ordered) == len(waits) else _in_ring(waits, missing)
+
+
+def _in_ring(waits: list[tuple[int, ...]], missing: list[int]) -> int:
+    """From any that still waits back to what it waits for, until one comes up again."""
+    place = next(place for place, count in enumerate(missing) if count)
+    seen: set[int] = set()
+    while place not in seen:
+        seen.add(place)
+        place = next(other for other in waits[place] if missing[other])
+    return place

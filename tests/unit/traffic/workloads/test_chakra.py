@@ -239,7 +239,7 @@ TAKE = node(1, RECV, name="take", comm_size=8, comm_src=0)
                 trace(node(1, RECV, comm_size=8, comm_src=1), node(2, SEND, data=[1], comm_size=8, comm_dst=1)),
                 trace(node(1, RECV, comm_size=8, comm_src=0), node(2, SEND, data=[1], comm_size=8, comm_dst=0)),
             ),
-            r"t: ranks wait for each other's messages in a ring",
+            r"t.0.et: node 'node 1': waits for itself through other ranks' messages",
         ),
     ],
 )
@@ -276,8 +276,11 @@ HEAD = trace()  # 8 bytes
         (trace(node(1, 8)), r"found node type 8"),
         (trace(node(1, COMP), node(1, COMP)), r"node 1 of the file: found id 1, which node 0 of the file has"),
         (trace(node(1, COMP, data=[2])), r"node 0 of the file: node id 1 waits for id 2"),
-        (trace(node(1, COMP, data=[1])), r"t: found nodes that wait for each other in a ring"),
-        (trace(node(1, COMP, data=[2]), node(2, COMP, control=[1])), r"wait for each other in a ring"),
+        (trace(node(1, COMP, data=[1])), r"t: byte 9, node 0 of the file: node id 1 waits for itself"),
+        (
+            trace(node(1, COMP, data=[2]), node(2, COMP, control=[1])),
+            r"node id 1 waits for itself, directly or through others",
+        ),
         (trace(node(1, COMP) + b"\x00\x00"), r"found field number 0"),
         (trace(node(1, COMP) + b"\x0b"), r"field 1 has wire type 3; allowed: 0, 1, 2 or 5"),
         (trace(node(1, COMP) + block(1, "x")), r"the node's id has wire type 2; allowed: 0"),

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from topologies.errors import SpecError
-from traffic.graph import Graph, checked
-from traffic.workloads import source
+from traffic.graph import Graph, Send, checked
+from traffic.workloads import ns3_flows, source
 from traffic.workloads.recognise import Format, format_of, parse_workload, read_workload
 from traffic.workloads.workload import Compute, Workload
 
@@ -105,6 +105,15 @@ def judge(content: bytes) -> None:
         for place, phase in enumerate(workload if isinstance(workload, Workload) else ()):
             assert all(0 <= earlier < place for earlier in phase.after)
             assert (phase.seconds if isinstance(phase, Compute) else phase.size) >= 0
+
+
+def test_the_judge_sees_another_error_and_a_broken_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ns3_flows, "parse", lambda *_: [][1])
+    with pytest.raises(IndexError):
+        judge(b"0\n\n0")
+    monkeypatch.setattr(ns3_flows, "parse", lambda *_: Graph("g", 1, (Send(0, 1, 8),)))
+    with pytest.raises(SpecError):
+        judge(b"0\n\n0")
 
 
 CONTENTS = {name: (FILES / name).read_bytes() for name in FORMATS}
