@@ -153,10 +153,11 @@ def _check_parts(parts: Sequence[Part], count: int) -> None:
 
 
 def _bases(part: Part, used: dict[Buffer, list[int]]) -> dict[Buffer, int]:
-    """Where the part's buffers begin: past all that its ranks hold already. In place, input and output move as one."""
+    """Where the part's buffers begin: past all that its ranks hold already.
+
+    In place, a graph's input and output take the same room, so that they move as one.
+    """
     bases = {buffer: max(used[buffer][rank] for rank in part.ranks) for buffer in Buffer}
-    if part.graph.in_place:
-        bases[Buffer.INPUT] = bases[Buffer.OUTPUT] = max(bases[Buffer.INPUT], bases[Buffer.OUTPUT])
     for buffer, base in bases.items():
         aligned = -(-base // part.graph.element_bytes) * part.graph.element_bytes
         bases[buffer] = aligned

@@ -136,6 +136,7 @@ def test_percentiles_are_values_that_were_seen() -> None:
     assert (found.p50, found.p95, found.p99, found.largest) == (50, 95, 99, 100)
     assert percentiles([7.0]).p99 == 7.0
     assert percentiles([1.0, 2.0]).p50 == 1.0
+    assert percentiles([3.0, 1.0, 2.0]).p50 == 2.0
     assert slowdowns([2.0, 3.0], [1.0, 2.0]) == (2.0, 1.5)
     for wrong in (lambda: percentiles([]), lambda: slowdowns([1.0], [0.0])):
         with pytest.raises(SpecError, match="allowed"):
@@ -167,7 +168,8 @@ def test_a_run_says_why_it_proves_nothing() -> None:
         "pacing was off by 3.0%, allowed 2.0%; the CPU had 5.0% left, needed 10.0%; "
         "4 packets were lost where none may be"
     )
-    assert why_invalid(Conditions(math.nan, math.nan, 0)) is not None
+    assert why_invalid(Conditions(math.nan, 0.5, 0)) is not None
+    assert why_invalid(Conditions(0.0, math.nan, 0)) is not None
     assert why_invalid(Conditions()) == (
         "the pacing error was not measured; the CPU headroom was not measured; loss was not measured"
     )

@@ -8,7 +8,7 @@ import pytest
 from topologies.errors import SpecError
 from traffic.collectives import all_to_all, incast, ring_all_reduce, send_recv
 from traffic.composing import Part, split, then, together
-from traffic.graph import Buffer
+from traffic.graph import Buffer, Graph, Send
 from traffic.playing import Bytes, orders
 from traffic.races import races
 from traffic.step_model import makespan
@@ -107,8 +107,8 @@ def test_one_after_the_other_begins_when_a_rank_is_done() -> None:
 
 
 def test_a_rank_that_is_not_done_passes_nothing_on() -> None:
-    """Rank 1 still sends in the first graph while rank 0 has begun the second: what rank 0 sends it waits there."""
-    first = send_recv(3, [0, 2, 1], size=400)
+    """Rank 1 still computes in the first graph while rank 0 has begun the second: what rank 0 sends it waits there."""
+    first = Graph("computing", 3, (Send(1, 1, 0, compute_s=400.0),))
     second = ring_all_reduce(3, size=12)
     whole = then("step", first, second)
     played = makespan(whole, lambda send: float(send.size))
