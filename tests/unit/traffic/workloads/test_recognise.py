@@ -108,8 +108,11 @@ def judge(content: bytes) -> None:
 
 
 def test_the_judge_sees_another_error_and_a_broken_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ns3_flows, "parse", lambda *_: {}["no SpecError"])
-    with pytest.raises(KeyError):
+    def breaks(*_: object) -> Graph:
+        raise IndexError
+
+    monkeypatch.setattr(ns3_flows, "parse", breaks)
+    with pytest.raises(IndexError):
         judge(b"0\n\n0")
     monkeypatch.setattr(ns3_flows, "parse", lambda *_: Graph("g", 1, (Send(0, 1, 8),)))
     with pytest.raises(SpecError):
