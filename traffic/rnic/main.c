@@ -60,7 +60,7 @@ static const char usage_text[] =
 	"    says `ready to receive`, counts until it is told to stop, writes one JSON object. It also ends after\n"
 	"    --expect packets, --idle-ms after the last one, or by a line `expect N IDLE_MS` on standard input:\n"
 	"    after N packets, or IDLE_MS without one.\n"
-	"rnic rc [--max-s N] [--linger-ms N] [--quantum-us N] [--tied]\n"
+	"rnic rc [--max-s N] [--linger-ms N] [--quantum-us N] [--cpu N] [--tied]\n"
 	"    RoCEv2 reliable connections that play one rank's part of a collective. Reads a plan, a line each, and `end`;\n"
 	"    says `ready to send and receive`, reads `go NANOSECONDS`, says `done` when its part is, answers its peers\n"
 	"    until `stop` or for --linger-ms more, writes one JSON object. As root, one process a host.\n"

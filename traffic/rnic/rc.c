@@ -277,8 +277,22 @@ static void open_all(struct rc *rc)
 	rc->began_ns = zeroed(h->iterations, sizeof(*rc->began_ns));
 	rc->ended_ns = zeroed(h->iterations, sizeof(*rc->ended_ns));
 	for (uint32_t i = 0; i < rc->plan.nic_count; i++)
-		nic_open(&rc->nics[i], &rc->plan.nics[i], (uint32_t)h->mtu);
+		nic_open(&rc->nics[i], &rc->plan.nics[i], h);
 	qps_open(rc);
+}
+
+/*
+ * A peer's packets wake this on the processor they were sent on, so the scheduler may keep two busy ends of one pair
+ * on one processor although another is idle.
+ */
+static void stay_on(uint64_t cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("--cpu is %llu; allowed: one of this workstation's", (unsigned long long)cpu);
 }
 
 int rc_main(int argc, char **argv)
@@ -287,6 +301,7 @@ int rc_main(int argc, char **argv)
 		{ "max-s", required_argument, NULL, 'm' },
 		{ "linger-ms", required_argument, NULL, 'l' },
 		{ "quantum-us", required_argument, NULL, 'q' },
+		{ "cpu", required_argument, NULL, 'c' },
 		{ "tied", no_argument, NULL, 't' },
 		{ 0 },
 	};
@@ -300,6 +315,7 @@ int rc_main(int argc, char **argv)
 		case 'm': max_seconds = option_number("--max-s", optarg, 1, MAX_SECONDS); break;
 		case 'l': rc.linger_ns = option_number("--linger-ms", optarg, 0, 3600000) * MSEC; break;
 		case 'q': rc.quantum_ns = option_number("--quantum-us", optarg, 0, 100000) * USEC; break;
+		case 'c': stay_on(option_number("--cpu", optarg, 0, CPU_SETSIZE - 1)); break;
 		case 't': tied = true; break;
 		default: usage();
 		}

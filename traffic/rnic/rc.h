@@ -15,7 +15,7 @@
 #include "responder.h"
 
 #define RC_WIRES 64u
-#define RC_FRAMES 32u	 /* a wire's, before it must be flushed */
+#define RC_FRAMES 64u	 /* a wire's, before it must be flushed */
 #define RC_SLOTS 8192u	 /* packets that have come and are held for the propagation delay */
 #define RC_RECEIVES 64u	 /* packets a call */
 #define RC_BINS 256u	 /* of bytes over time; when they are full, two become one */
@@ -34,8 +34,9 @@ struct wire {
 	uint64_t blocked_since_ns;
 	uint32_t first, count;
 	struct mmsghdr messages[RC_FRAMES];
-	struct iovec parts[RC_FRAMES];
-	uint8_t frames[RC_FRAMES][ROCE_FRAME_MAX + 2];
+	struct iovec parts[RC_FRAMES][3];
+	struct roce_frame around[RC_FRAMES];
+	uint8_t frames[RC_FRAMES][ROCE_FRAME_MAX + 2]; /* headers; the payload only while the wire is blocked */
 };
 
 struct rc_nic {
@@ -113,7 +114,7 @@ struct rc {
 };
 
 /* rc_wire.c */
-void nic_open(struct rc_nic *nic, const struct rc_nic_spec *spec, uint32_t mtu);
+void nic_open(struct rc_nic *nic, const struct rc_nic_spec *spec, const struct rc_host *host);
 struct wire *wire_of(struct rc *rc, struct rc_nic *nic, uint8_t dscp);
 bool wire_has_room(const struct wire *w);
 /* A frame for a wire that has room. */
@@ -122,7 +123,8 @@ void wires_flush(struct rc *rc, uint64_t now);
 void wire_unblock(struct rc *rc, struct wire *w, uint64_t now);
 
 /* rc_receive.c */
-void receive_open(struct rc_nic *nic);
+/* With stamps a packet has come when the kernel took it from the link, else when this looks; stamps cost every packet. */
+void receive_open(struct rc_nic *nic, bool stamps);
 /* Takes what has come into slots; true when there is more. */
 bool receive(struct rc *rc);
 /* Packets that found no room in a socket. */

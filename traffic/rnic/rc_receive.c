@@ -75,7 +75,7 @@ static void filter_port(int fd, bool v6)
 	set_filter(fd, v6 ? v6_code : v4_code, v6 ? 4 : 5);
 }
 
-void receive_open(struct rc_nic *nic)
+void receive_open(struct rc_nic *nic, bool stamps)
 {
 	bool v6 = address_is_v6(&nic->spec.src);
 	struct sock_filter nothing[] = { BPF_STMT(BPF_RET | BPF_K, 0) };
@@ -84,7 +84,8 @@ void receive_open(struct rc_nic *nic)
 	filter_port(fd, v6);
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
 		set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes, "receive buffer");
-	set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1, "time stamps");
+	if (stamps)
+		set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1, "time stamps");
 	if (v6) {
 		set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1, "traffic class");
 		set_option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1, "hop limit");

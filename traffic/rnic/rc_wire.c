@@ -71,12 +71,12 @@ static void ask_device(struct rc_nic *nic, uint32_t mtu)
 		die("mtu is %u, which makes IP packets of %d bytes; %s takes up to %d", mtu, most, nic->dev, nic->mtu);
 }
 
-void nic_open(struct rc_nic *nic, const struct rc_nic_spec *spec, uint32_t mtu)
+void nic_open(struct rc_nic *nic, const struct rc_nic_spec *spec, const struct rc_host *host)
 {
 	nic->spec = *spec;
 	find_device(nic);
-	ask_device(nic, mtu);
-	receive_open(nic);
+	ask_device(nic, (uint32_t)host->mtu);
+	receive_open(nic, host->delay_ns);
 }
 
 static struct wire *wire_open(struct rc *rc, struct rc_nic *nic, uint8_t dscp)
@@ -93,11 +93,8 @@ static struct wire *wire_open(struct rc *rc, struct rc_nic *nic, uint8_t dscp)
 		die("send buffer: %s", strerror(errno));
 	w->nic = (uint32_t)(nic - rc->nics);
 	w->dscp = dscp;
-	for (uint32_t i = 0; i < RC_FRAMES; i++) {
-		w->parts[i].iov_base = w->frames[i] + 2; /* the IP header on a multiple of four */
-		w->messages[i].msg_hdr.msg_iov = &w->parts[i];
-		w->messages[i].msg_hdr.msg_iovlen = 1;
-	}
+	for (uint32_t i = 0; i < RC_FRAMES; i++)
+		w->messages[i].msg_hdr.msg_iov = w->parts[i];
 	return w;
 }
 
@@ -120,9 +117,33 @@ bool wire_has_room(const struct wire *w)
 uint32_t wire_put(struct wire *w, struct roce_path *path, const struct roce_packet *p)
 {
 	uint32_t at = w->first + w->count++;
+	uint8_t *head = w->frames[at] + 2; /* the IP header on a multiple of four */
+	struct roce_frame *around = &w->around[at];
 
-	w->parts[at].iov_len = roce_write(w->frames[at] + 2, path, p);
-	return (uint32_t)w->parts[at].iov_len;
+	roce_write_around(head, around, path, p);
+	w->parts[at][0] = (struct iovec){ head, around->head };
+	w->parts[at][1] = (struct iovec){ (void *)p->payload, p->payload_bytes };
+	w->parts[at][2] = (struct iovec){ around->trailer, around->tail };
+	w->messages[at].msg_hdr.msg_iovlen = 3;
+	return around->head + (uint32_t)p->payload_bytes + around->tail;
+}
+
+/* What waits for longer keeps its payload as the ICRC saw it: the collective goes on with that memory. */
+static void wire_keep(struct wire *w)
+{
+	for (uint32_t at = w->first; at < w->first + w->count; at++) {
+		uint8_t *to = w->frames[at] + 2;
+
+		if (w->messages[at].msg_hdr.msg_iovlen == 1)
+			continue;
+		for (uint32_t i = 0; i < 3; i++) {
+			if (i && w->parts[at][i].iov_len)
+				memcpy(to, w->parts[at][i].iov_base, w->parts[at][i].iov_len);
+			to += w->parts[at][i].iov_len;
+		}
+		w->parts[at][0].iov_len = (size_t)(to - (uint8_t *)w->parts[at][0].iov_base);
+		w->messages[at].msg_hdr.msg_iovlen = 1;
+	}
 }
 
 static void wire_flush(struct rc *rc, struct wire *w, uint64_t now)
@@ -139,6 +160,7 @@ static void wire_flush(struct rc *rc, struct wire *w, uint64_t now)
 			w->blocked = true;
 			w->blocked_since_ns = now;
 			nic->held_back_times++;
+			wire_keep(w);
 			return;
 		} else {
 			/* The frame is gone, as on a link that is down; its queue pair will miss it. */

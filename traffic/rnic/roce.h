@@ -35,7 +35,8 @@
 #define ROCE_CNP_ZEROS 16u
 #define ROCE_PAYLOAD_MAX 4096u
 /* The largest frame there is: IPv6, RETH, immediate, no padding as 4096 needs none. */
-#define ROCE_FRAME_MAX (14u + 40u + 8u + 12u + 16u + 4u + ROCE_PAYLOAD_MAX + 4u)
+#define ROCE_HEAD_MAX (14u + 40u + 8u + 12u + 16u + 4u)
+#define ROCE_FRAME_MAX (ROCE_HEAD_MAX + ROCE_PAYLOAD_MAX + 4u)
 #define ROCE_24 0xffffffu
 
 enum roce_opcode {
@@ -148,8 +149,8 @@ static inline uint64_t roce_get(const uint8_t *from, int bytes)
 	return value;
 }
 
-/* The ICRC of an IP packet whose UDP header is at `ip_bytes` and whose last byte before the ICRC is at `end`. */
-static inline uint32_t roce_icrc(const uint8_t *ip, uint32_t ip_bytes, size_t end)
+/* The CRC of an IP packet's headers, up to and with the BTH, as the ICRC looks at them. */
+static inline uint32_t roce_icrc_head(const uint8_t *ip, uint32_t ip_bytes)
 {
 	uint8_t head[8 + 40 + ROCE_UDP + ROCE_BTH];
 	uint32_t head_bytes = ip_bytes + ROCE_UDP + ROCE_BTH;
@@ -166,7 +167,15 @@ static inline uint32_t roce_icrc(const uint8_t *ip, uint32_t ip_bytes, size_t en
 	}
 	at[ip_bytes + 6] = at[ip_bytes + 7] = 0xff;
 	at[ip_bytes + ROCE_UDP + 4] = 0xff;
-	return ~crc32_add(crc32_add(CRC32_START, head, 8 + head_bytes), ip + head_bytes, end - head_bytes);
+	return crc32_add(CRC32_START, head, 8 + head_bytes);
+}
+
+/* The ICRC of an IP packet whose UDP header is at `ip_bytes` and whose ICRC is at `end`. */
+static inline uint32_t roce_icrc(const uint8_t *ip, uint32_t ip_bytes, size_t end)
+{
+	uint32_t head = ip_bytes + ROCE_UDP + ROCE_BTH;
+
+	return ~crc32_add(roce_icrc_head(ip, ip_bytes), ip + head, end - head);
 }
 
 static inline uint16_t roce_ip_checksum(const uint8_t *ip)
@@ -234,18 +243,24 @@ static inline uint8_t *roce_write_transport(uint8_t *at, const struct roce_packe
 	return at;
 }
 
-/* A whole frame into `frame`, which has room for ROCE_FRAME_MAX; its bytes. Counts the path's IP identification. */
-static inline uint32_t roce_write(uint8_t *frame, struct roce_path *path, const struct roce_packet *p)
+/* A frame in three pieces, of which the middle one is the packet's payload where it is. */
+struct roce_frame {
+	uint32_t head, tail; /* bytes before and after the payload */
+	uint8_t trailer[3 + ROCE_ICRC];
+};
+
+/* Headers to `to`, which has room for ROCE_HEAD_MAX. Counts the path's IP identification. */
+static inline void roce_write_around(uint8_t *to, struct roce_frame *frame, struct roce_path *path,
+				     const struct roce_packet *p)
 {
-	uint8_t *ip = frame + ROCE_ETHERNET, *at;
-	uint32_t ip_bytes = roce_ip_bytes(path->v6), pad = (uint32_t)-p->payload_bytes & 3;
+	uint8_t *ip = to + ROCE_ETHERNET, *at;
+	uint32_t ip_bytes = roce_ip_bytes(path->v6), pad = (uint32_t)-p->payload_bytes & 3, crc;
 	uint32_t transport = ROCE_UDP + ROCE_BTH + roce_extension_bytes(p->opcode) + (uint32_t)p->payload_bytes + pad +
 			     ROCE_ICRC;
-	uint32_t icrc;
 
-	memcpy(frame, path->to_mac, 6);
-	memcpy(frame + 6, path->from_mac, 6);
-	roce_put(frame + 12, path->v6 ? 0x86dd : 0x0800, 2);
+	memcpy(to, path->to_mac, 6);
+	memcpy(to + 6, path->from_mac, 6);
+	roce_put(to + 12, path->v6 ? 0x86dd : 0x0800, 2);
 	roce_write_ip(ip, path, transport);
 	path->ip_id++;
 	at = ip + ip_bytes;
@@ -254,13 +269,28 @@ static inline uint32_t roce_write(uint8_t *frame, struct roce_path *path, const 
 	roce_put(at + 4, transport, 2);
 	roce_put(at + 6, 0, 2); /* no checksum, the ICRC is one */
 	at = roce_write_transport(at + ROCE_UDP, p, pad);
+	frame->head = (uint32_t)(at - to);
+	frame->tail = pad + ROCE_ICRC;
+	memset(frame->trailer, 0, pad);
+	crc = roce_icrc_head(ip, ip_bytes);
+	ip += ip_bytes + ROCE_UDP + ROCE_BTH;
+	crc = crc32_add(crc, ip, (size_t)(at - ip));
 	if (p->payload_bytes)
-		memcpy(at, p->payload, p->payload_bytes);
-	memset(at + p->payload_bytes, 0, pad);
-	at += p->payload_bytes + pad;
-	icrc = htole32(roce_icrc(ip, ip_bytes, (size_t)(at - ip)));
-	memcpy(at, &icrc, sizeof(icrc));
-	return ROCE_ETHERNET + ip_bytes + transport;
+		crc = crc32_add(crc, p->payload, p->payload_bytes);
+	crc = htole32(~crc32_add(crc, frame->trailer, pad));
+	memcpy(frame->trailer + pad, &crc, sizeof(crc));
+}
+
+/* A whole frame to `to`, which has room for ROCE_FRAME_MAX; its bytes. */
+static inline uint32_t roce_write(uint8_t *to, struct roce_path *path, const struct roce_packet *p)
+{
+	struct roce_frame frame;
+
+	roce_write_around(to, &frame, path, p);
+	if (p->payload_bytes)
+		memcpy(to + frame.head, p->payload, p->payload_bytes);
+	memcpy(to + frame.head + p->payload_bytes, frame.trailer, frame.tail);
+	return frame.head + (uint32_t)p->payload_bytes + frame.tail;
 }
 
 /* Addresses, type of service and length; where the UDP header is, or 0 for what is foreign or does not fit. */
