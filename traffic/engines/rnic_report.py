@@ -127,57 +127,58 @@ class ReceiverReport:
 
 def sender_report(node: str, ended: CommandResult) -> SenderReport:
     """What an `rnic send` wrote. Raises TrafficError for a program that failed or wrote something else."""
-    said = _object(node, ended, "send")
-    flows = tuple(_value(node, RawSent, one) for one in _list(node, said))
-    return _value(node, SenderReport, {**said, "flows": flows})
+    said = said_by(node, ended, "send")
+    flows = tuple(value_of(node, RawSent, one) for one in _list(node, said))
+    return value_of(node, SenderReport, {**said, "flows": flows})
 
 
 def receiver_report(node: str, ended: CommandResult) -> ReceiverReport:
     """What an `rnic recv` wrote. Raises TrafficError as `sender_report`."""
-    said = _object(node, ended, "recv")
-    return _value(node, ReceiverReport, {**said, "flows": tuple(_received(node, one) for one in _list(node, said))})
+    said = said_by(node, ended, "recv")
+    return value_of(node, ReceiverReport, {**said, "flows": tuple(_received(node, one) for one in _list(node, said))})
 
 
 def _received(node: str, said: Any) -> RawReceived:
     try:
         dscp = {int(value): _number(count) for value, count in said["dscp"].items()}
-        return _value(node, RawReceived, {**said, "dscp": dscp, "delay_ns": _value(node, Delays, said["delay_ns"])})
+        return value_of(node, RawReceived, {**said, "dscp": dscp, "delay_ns": value_of(node, Delays, said["delay_ns"])})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _nonsense(node, error) from error
+        raise nonsense(node, error) from error
 
 
-def _object(node: str, ended: CommandResult, mode: str) -> dict[str, Any]:
+def said_by(node: str, ended: CommandResult, mode: str) -> dict[str, Any]:
+    """The object an `rnic MODE` wrote last, without its head. Raises TrafficError when there is none."""
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
     if not ended.ok or not lines:
         raise TrafficError(f"{node}: rnic {mode} ended with {ended.status}: {ended.stderr.strip()[-400:]}")
     try:
         said = json.loads(lines[-1])
     except ValueError as error:
-        raise _nonsense(node, error) from error
+        raise nonsense(node, error) from error
     if not isinstance(said, dict):
-        raise _nonsense(node, "no object")
+        raise nonsense(node, "no object")
     head = (said.pop("program", None), said.pop("mode", None), said.pop("version", None))
     if head != ("rnic", mode, VERSION):
-        raise _nonsense(node, f"{head}, not {('rnic', mode, VERSION)}; run `make native`")
+        raise nonsense(node, f"{head}, not {('rnic', mode, VERSION)}; run `make native`")
     return said
 
 
 def _list(node: str, said: Mapping[str, Any]) -> list[Any]:
     flows = said.get("flows")
     if not isinstance(flows, list):
-        raise _nonsense(node, "no list of flows")
+        raise nonsense(node, "no list of flows")
     return flows
 
 
-def _value(node: str, kind: type[T], said: Any) -> T:
+def value_of(node: str, kind: type[T], said: Any) -> T:
     """A value with exactly the fields that were written, numbers where numbers belong."""
     annotations = kind.__annotations__
     if not isinstance(said, dict) or said.keys() != annotations.keys():
         odd = sorted(set(said) ^ annotations.keys()) if isinstance(said, dict) else said
-        raise _nonsense(node, f"{kind.__name__} is missing, or has too much: {odd}")
+        raise nonsense(node, f"{kind.__name__} is missing, or has too much: {odd}")
     for key, wanted in annotations.items():
         if not _fits(said[key], wanted):
-            raise _nonsense(node, f"{kind.__name__}.{key} is {said[key]!r}, no {wanted}")
+            raise nonsense(node, f"{kind.__name__}.{key} is {said[key]!r}, no {wanted}")
     return kind(**said)
 
 
@@ -185,6 +186,8 @@ def _fits(found: Any, wanted: str) -> bool:
     match wanted:
         case "int":
             return type(found) is int and found >= 0
+        case "int | None":
+            return found is None or _fits(found, "int")
         case "bool":
             return isinstance(found, bool)
         case "str":
@@ -200,5 +203,6 @@ def _number(found: Any) -> int:
     return int(found)
 
 
-def _nonsense(node: str, what: object) -> TrafficError:
+def nonsense(node: str, what: object) -> TrafficError:
+    """The error for a report that is none."""
     return TrafficError(f"{node}: rnic's report makes no sense: {what}")

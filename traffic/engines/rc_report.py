@@ -1,0 +1,279 @@
+"""What `rnic rc` writes when it ends, read into values; and what became of a graph, put together from all of them.
+
+Times are CLOCK_MONOTONIC nanoseconds of the workstation. Nothing is guessed: a field too much or too little is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from traffic.engines.base import CommandResult
+from traffic.engines.rc_plan import Connection, RcPlans
+from traffic.engines.rnic_report import nonsense, said_by, value_of
+from traffic.graph import Send
+
+
+@dataclass(frozen=True, slots=True)
+class RcNic:
+    """One card.
+
+    `late_packets` left later than two packets' time behind their schedule; `held_back_ns`: its port took nothing, as
+    when a class is paused. `host_drops` and `refused` packets never left.
+    """
+
+    nic: int
+    dev: str
+    rate_bps: int
+    packets: int
+    wire_bytes: int
+    busy_ns: int
+    late_packets: int
+    late_worst_ns: int
+    first_ns: int
+    last_ns: int
+    held_back_ns: int
+    held_back_times: int
+    host_drops: int
+    refused: int
+    error: str | None
+    paced_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RcQueuePair:
+    """One end of a connection. `bins` are wire bytes sent in each `bin_ns` from the start on.
+
+    `naks` were received; `ce` packets came with a congestion mark; `cnps` came, `sent_cnps` went.
+    """
+
+    qp: int
+    sport: int
+    sent_packets: int
+    sent_bytes: int
+    sent_wire_bytes: int
+    retransmitted: int
+    timeouts: int
+    naks: int
+    nonsense: int
+    acks: int
+    cnps: int
+    received_packets: int
+    received_bytes: int
+    ce: int
+    out_of_order: int
+    duplicates: int
+    beyond_window: int
+    sent_naks: int
+    sent_acks: int
+    sent_cnps: int
+    round_trips: int
+    round_trip_min_ns: int
+    round_trip_mean_ns: int
+    round_trip_max_ns: int
+    first_ns: int
+    last_ns: int
+    rate_bps: int
+    cuts: int
+    failed: bool
+    bin_ns: int
+    bins: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RcTask:
+    """A message sent or expected, or a copy, in the last iteration that was begun; 0 for what did not happen."""
+
+    task: int
+    kind: str
+    step: int
+    bytes: int
+    qp: int | None
+    ready_ns: int
+    begun_ns: int
+    done_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RcRank:
+    """One `rnic rc`. `iterations` were done; `wrong` elements, None where nothing was to be checked or not reached.
+
+    `overflow` packets found its socket full; `left` tasks were not done.
+    """
+
+    rank: int
+    go_ns: int
+    elapsed_ns: int
+    cpu_ns: int
+    woken_late_ns: int
+    ended: str
+    failure: str | None
+    iterations: int
+    wrong: int | None
+    left: int
+    overflow: int
+    foreign: int
+    malformed: int
+    unknown: int
+    corrupt: int
+    strangers: int
+    misplaced: int
+    round_trip_p50_ns: int
+    round_trip_p99_ns: int
+    began_ns: tuple[int, ...]
+    ended_ns: tuple[int, ...]
+    nics: tuple[RcNic, ...]
+    qps: tuple[RcQueuePair, ...]
+    tasks: tuple[RcTask, ...]
+
+
+def rank_report(node: str, ended: CommandResult) -> RcRank:
+    """What an `rnic rc` wrote. Raises TrafficError for a program that failed or wrote something else."""
+    said = said_by(node, ended, "rc")
+    lists = {key: _list(node, said, key) for key in ("began_ns", "ended_ns", "nics", "qps", "tasks")}
+    qps = [{**one, "bins": tuple(_list(node, one, "bins"))} if isinstance(one, dict) else one for one in lists["qps"]]
+    whole = {
+        **said,
+        "began_ns": tuple(lists["began_ns"]),
+        "ended_ns": tuple(lists["ended_ns"]),
+        "nics": tuple(value_of(node, RcNic, one) for one in lists["nics"]),
+        "qps": tuple(value_of(node, RcQueuePair, one) for one in qps),
+        "tasks": tuple(value_of(node, RcTask, one) for one in lists["tasks"]),
+    }
+    return value_of(node, RcRank, whole)
+
+
+def _list(node: str, said: Mapping[str, Any], key: str) -> list[Any]:
+    found = said.get(key)
+    if not isinstance(found, list):
+        raise nonsense(node, f"{key} is {found!r}, no list")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What became of a message that left its rank, in the last iteration: None for what did not happen.
+
+    `begun_s` is when its first part was handed to its connection, `done_s` when its last byte was in the buffer.
+    """
+
+    send: Send
+    begun_s: float | None
+    done_s: float | None
+
+    @property
+    def took_s(self) -> float | None:
+        """From the one to the other."""
+        return None if self.begun_s is None or self.done_s is None else self.done_s - self.begun_s
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionResult:
+    """What one direction of a connection carried, in all iterations together; None where an end has no report.
+
+    `sent` is its sending end's view, `received` the other's.
+    """
+
+    connection: Connection
+    src: int
+    sent: RcQueuePair | None
+    received: RcQueuePair | None
+
+
+@dataclass(frozen=True, slots=True)
+class RcReport:
+    """What became of a graph. `ranks` are the reports there are; `errors` name what failed, with flow and hosts."""
+
+    plans: RcPlans
+    ranks: Mapping[int, RcRank]
+    sends: tuple[SendResult, ...]
+    connections: tuple[ConnectionResult, ...]
+    errors: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> str | None:
+        """All that failed as one message; None when nothing did."""
+        return "; ".join(self.errors) or None
+
+    @property
+    def wrong(self) -> int | None:
+        """Elements that are not what they should be, of all ranks; None where nothing was checked."""
+        checked = [one.wrong for one in self.ranks.values() if one.wrong is not None]
+        return sum(checked) if checked and len(checked) == len(self._checking) else None
+
+    @property
+    def retransmits(self) -> int:
+        """Packets that were sent again, of all ranks."""
+        return sum(one.retransmitted for one in self._queue_pairs())
+
+    @property
+    def ce(self) -> int:
+        """Packets that arrived with a congestion mark."""
+        return sum(one.ce for one in self._queue_pairs())
+
+    @property
+    def lost_packets(self) -> int:
+        """Packets that somebody missed: sent again, refused by a host's kernel, or found a socket full."""
+        nics = [nic for one in self.ranks.values() for nic in one.nics]
+        overflow = sum(one.overflow for one in self.ranks.values())
+        return self.retransmits + overflow + sum(nic.host_drops + nic.refused for nic in nics)
+
+    @property
+    def late_share(self) -> float:
+        """The largest share of a card's packets that left behind their schedule."""
+        nics = [nic for one in self.ranks.values() for nic in one.nics if nic.packets]
+        return max((nic.late_packets / nic.packets for nic in nics), default=0.0)
+
+    def took_s(self, warmup: int = 0) -> float | None:
+        """Seconds an iteration took, from the first rank's begin to the last one's end, but for the first `warmup`.
+
+        None when not all iterations were done.
+        """
+        count = self.plans.iterations - warmup
+        ranks = self.ranks.values()
+        if (
+            count < 1
+            or len(ranks) < len(self.plans.texts)
+            or any(len(one.ended_ns) < self.plans.iterations for one in ranks)
+        ):
+            return None
+        return (max(one.ended_ns[-1] for one in ranks) - min(one.began_ns[warmup] for one in ranks)) / count / 1e9
+
+    def _queue_pairs(self) -> Iterator[RcQueuePair]:
+        return (qp for one in self.ranks.values() for qp in one.qps)
+
+    @property
+    def _checking(self) -> list[int]:
+        """The ranks that were to check."""
+        return [rank for rank, text in self.plans.texts.items() if "\ncheck " in text]
+
+
+def joined(plans: RcPlans, ranks: Mapping[int, RcRank], errors: tuple[str, ...] = ()) -> RcReport:
+    """Everybody's reports as one."""
+    tasks = {(rank, task.kind, task.task): task for rank, one in ranks.items() for task in one.tasks}
+    begun: dict[int, list[int]] = {}
+    done: dict[int, list[int]] = {}
+    for task in plans.tasks:
+        send = plans.graph.sends[task.place]
+        if send.is_local:
+            continue
+        sent, got = tasks.get((send.src, "send", task.number)), tasks.get((send.dst, "expect", task.number))
+        begun.setdefault(task.place, []).append(sent.begun_ns if sent else 0)
+        done.setdefault(task.place, []).append(got.done_ns if got else 0)
+    sends = tuple(
+        SendResult(
+            plans.graph.sends[place],
+            min(begun[place]) / 1e9 if all(begun[place]) else None,
+            max(done[place]) / 1e9 if all(done[place]) else None,
+        )
+        for place in begun
+    )
+    qps = {(rank, qp.qp): qp for rank, one in ranks.items() for qp in one.qps}
+    connections = tuple(
+        ConnectionResult(one, src.rank, qps.get((src.rank, src.number)), qps.get((dst.rank, dst.number)))
+        for one in plans.connections
+        for src, dst in ((one.one, one.other), (one.other, one.one))
+    )
+    return RcReport(plans, ranks, sends, connections, errors)

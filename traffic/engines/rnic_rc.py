@@ -1,0 +1,187 @@
+"""Plays a graph of sends over RoCEv2 reliable connections, with the native `rnic rc`: one process a rank.
+
+    run = start_rc(plans(graph, placement, addresses), lambda node, argv: in_network(node, netns(node), argv))
+    report = run.finish(timeout=30)
+
+Data is real: every rank begins with known numbers and checks what it ends with (`report.wrong`). A connection that
+fails is an error in the report, which keeps what became of all others; what does not even start raises.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from topologies.errors import RailbedError
+from traffic.engines.base import CommandResult
+from traffic.engines.rc_plan import Connection, RcPlans
+from traffic.engines.rc_report import RcRank, RcReport, joined, rank_report
+from traffic.engines.rnic import MOST_S, REPORTED_S, SpokenTo, Starts, rnic_binary
+from traffic.errors import TrafficError
+
+# How far ahead the common start is set: everybody reads one line until then.
+LEAD_S = 0.05
+# How long one process is looked at before the next: what is done meanwhile is not missed, it stays done.
+LOOK_S = 0.02
+QP = re.compile(r"\bqp (\d+)\b")
+
+
+def start_rc(plans: RcPlans, start: Starts, *, ready_s: float = 20.0, binary: str | None = None) -> RcRun:
+    """Start every rank's process; returns once all of them have been told when to begin.
+
+    Args:
+        start: `labs.channels.namespaces.in_network` for the node, in a lab.
+        ready_s: how long they may take to open their sockets and to find who their peers are.
+        binary: another `rnic` than `rnic_binary()`.
+
+    Raises TrafficError for a host where it does not start (missing, port in use, no neighbour); nothing is left
+    running then.
+    """
+    argv = (binary or rnic_binary(), "rc", "--max-s", str(MOST_S), "--linger-ms", str(MOST_S * 1000), "--tied")
+    with ExitStack[None]() as undo:
+        processes: dict[int, SpokenTo] = {}
+        for rank, text in plans.texts.items():
+            process = _started(plans, rank, start, argv)
+            undo.callback(process.stop)
+            processes[rank] = process
+            process.write(text)
+        for rank, process in processes.items():
+            _await_ready(plans, rank, process, ready_s)
+        began_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        for process in processes.values():
+            process.write(f"go {began_ns}\n")
+        return RcRun(plans, processes, undo.pop_all(), began_ns)
+
+
+@dataclass
+class RcRun:
+    """A graph under way. `began_ns` is the workstation's monotonic clock when it starts."""
+
+    plans: RcPlans
+    processes: Mapping[int, SpokenTo]
+    undo: ExitStack[None]
+    began_ns: int
+    clock: Callable[[], float] = time.monotonic
+    _report: RcReport | None = field(default=None, init=False)
+
+    def finish(self, timeout: float) -> RcReport:
+        """Wait until every rank's part is done, at most `timeout` seconds, and report. Leaves no process behind.
+
+        When one fails, those that need it are not waited for; all others are.
+        """
+        if self._report is None:
+            waiting = self._wait(self.clock() + timeout)
+            late = tuple(f"{_where(self.plans, rank)}: not done within {timeout:g} s" for rank in sorted(waiting))
+            self._report = self._collect(late)
+        return self._report
+
+    def stop(self) -> RcReport:
+        """End it now and report what was done until now. Leaves no process behind."""
+        if self._report is None:
+            self._report = self._collect(())
+        return self._report
+
+    def _wait(self, deadline: float) -> set[int]:
+        """Wait; the ranks that are neither done nor known to be in vain."""
+        waiting, failed = set(self.processes), set[int]()
+        while waiting and self.clock() < deadline:
+            for rank in sorted(waiting):
+                process = self.processes[rank]
+                with suppress(RailbedError):
+                    process.wait_ready("done\n", LOOK_S)
+                    waiting.discard(rank)
+                if rank in waiting and not process.running:
+                    waiting.discard(rank)
+                    failed.add(rank)
+            if failed:
+                waiting -= in_vain(self.plans, failed)
+        return waiting
+
+    def _collect(self, late: tuple[str, ...]) -> RcReport:
+        """Tell everybody to stop, and read what they have to say."""
+        ranks: dict[int, RcRank] = {}
+        errors: list[str] = []
+        with self.undo:
+            for process in self.processes.values():
+                process.write("stop\n")
+            for rank, process in self.processes.items():
+                try:
+                    ranks[rank] = rank_report(self.plans.host(rank), _ended(process))
+                except TrafficError as error:
+                    errors.append(str(error))
+        errors += [_failure(self.plans, rank, because) for rank, one in ranks.items() if (because := _why(one))]
+        return joined(self.plans, ranks, (*errors, *late))
+
+
+def in_vain(plans: RcPlans, failed: set[int]) -> set[int]:
+    """The ranks that cannot get to their end without those: they send or expect what depends on them."""
+    lost = set(failed)
+    while True:
+        dead: set[int] = set()
+        reached = set(lost)
+        for place, send in enumerate(plans.graph.sends):
+            ends = {send.src, send.dst}
+            # Who waits for a lost peer in this iteration sends nothing in the next.
+            if ends & (lost if plans.iterations > 1 else failed) or not dead.isdisjoint(send.after):
+                dead.add(place)
+                reached |= ends
+        if reached == lost:
+            return lost
+        lost = reached
+
+
+def _started(plans: RcPlans, rank: int, start: Starts, argv: tuple[str, ...]) -> SpokenTo:
+    try:
+        return start(plans.host(rank), argv)
+    except (RailbedError, OSError, KeyError) as error:
+        raise TrafficError(f"{_where(plans, rank)}: rnic does not start: {error}") from error
+
+
+def _await_ready(plans: RcPlans, rank: int, process: SpokenTo, ready_s: float) -> None:
+    try:
+        process.wait_ready("ready to", ready_s)  # more than a word: "Address already in use" holds that too
+    except RailbedError as error:
+        because = process.stop().stderr.strip() or str(error)
+        named = _named(plans, rank, because)
+        raise TrafficError(f"{_where(plans, rank)}: rnic does not start: {(named or because)[-400:]}") from error
+
+
+def _ended(process: SpokenTo) -> CommandResult:
+    try:
+        return process.wait(REPORTED_S)
+    except RailbedError:
+        return process.stop()
+
+
+def _where(plans: RcPlans, rank: int) -> str:
+    return f"{plans.host(rank)} (rank {rank})"
+
+
+def _failure(plans: RcPlans, rank: int, because: str) -> str:
+    return f"{_where(plans, rank)}: {_named(plans, rank, because) or because}"
+
+
+def _named(plans: RcPlans, rank: int, because: str) -> str | None:
+    """What rnic says of a queue pair, with its flow and its hosts; None where it names none."""
+    said = QP.search(because)
+    for one in plans.connections if said else ():
+        if said and rank in {one.one.rank, one.other.rank} and one.end(rank).number == int(said[1]):
+            return because.replace(said[0], flow_name(one, rank))
+    return None
+
+
+def _why(one: RcRank) -> str | None:
+    """What kept a rank from its end, but for us."""
+    if one.failure or one.ended in {"done", "stop"}:
+        return one.failure
+    return f"ended early ({one.ended}), {one.left} messages before its end"
+
+
+def flow_name(connection: Connection, src: int) -> str:
+    """A connection from one of its ends, for people: hosts, addresses, numbers."""
+    near, far = connection.end(src), connection.far(src)
+    addresses = f"{near.address}:{near.sport} > {far.address}"
+    return f"{near.host} to {far.host} (rank {src} to {far.rank}, {addresses}, qp {near.number})"
