@@ -111,7 +111,7 @@ def test_a_host_that_falls_silent_is_named_and_what_others_did_is_kept(hosts: tu
     run = started(all_to_all(3, size=300_000, in_flight=None), hosts, timeout_s=0.05, retries=2)
     ip("-n", netns("h3").name, "link", "set", "eth1", "down")
     try:
-        report = run.finish(timeout=20)
+        report = run.finish(timeout=5)
     finally:
         ip("-n", netns("h3").name, "link", "set", "eth1", "up")
     assert report.error is not None
@@ -127,7 +127,7 @@ def test_a_host_that_falls_silent_is_named_and_what_others_did_is_kept(hosts: tu
 def test_a_process_that_is_ended_is_named(hosts: tuple[str, ...]) -> None:
     run = started(ring_all_reduce(3, size=64 * MIB), hosts)
     run.processes[2].stop()
-    report = run.finish(timeout=20)
+    report = run.finish(timeout=5)
     assert "h3 (rank 2): ended early (signal)" in str(report.error)
     assert not any(process.running for process in run.processes.values())
 

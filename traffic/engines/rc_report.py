@@ -6,7 +6,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,13 +171,17 @@ class SendResult:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionResult:
-    """What one direction of a connection carried, in all iterations together; None where an end has no report.
+    """One direction of a connection, from rank `src`.
 
-    `sent` is its sending end's view, `received` the other's.
+    `bytes` go over it in one iteration; `took_s` is how long that took in the last, from its first message's begin to
+    its last one's end, None where one of them has none. `sent` is the sending end's view of all iterations together,
+    `received` the other's; None where an end has no report.
     """
 
     connection: Connection
     src: int
+    bytes: int
+    took_s: float | None
     sent: RcQueuePair | None
     received: RcQueuePair | None
 
@@ -253,27 +257,36 @@ class RcReport:
 def joined(plans: RcPlans, ranks: Mapping[int, RcRank], errors: tuple[str, ...] = ()) -> RcReport:
     """Everybody's reports as one."""
     tasks = {(rank, task.kind, task.task): task for rank, one in ranks.items() for task in one.tasks}
-    begun: dict[int, list[int]] = {}
-    done: dict[int, list[int]] = {}
+    by_send: dict[int, list[_Part]] = {}
+    by_way: dict[tuple[int, int], list[_Part]] = {}
     for task in plans.tasks:
-        send = plans.graph.sends[task.place]
-        if send.is_local:
+        if task.connection is None:
             continue
+        send = plans.graph.sends[task.place]
         sent, got = tasks.get((send.src, "send", task.number)), tasks.get((send.dst, "expect", task.number))
-        begun.setdefault(task.place, []).append(sent.begun_ns if sent else 0)
-        done.setdefault(task.place, []).append(got.done_ns if got else 0)
-    sends = tuple(
-        SendResult(
-            plans.graph.sends[place],
-            min(begun[place]) / 1e9 if all(begun[place]) else None,
-            max(done[place]) / 1e9 if all(done[place]) else None,
-        )
-        for place in begun
-    )
+        part = (task.size, sent.begun_ns if sent else 0, got.done_ns if got else 0)
+        by_send.setdefault(task.place, []).append(part)
+        by_way.setdefault((send.src, task.connection.end(send.src).number), []).append(part)
+    sends = tuple(SendResult(plans.graph.sends[place], *_times(parts)) for place, parts in by_send.items())
     qps = {(rank, qp.qp): qp for rank, one in ranks.items() for qp in one.qps}
-    connections = tuple(
-        ConnectionResult(one, src.rank, qps.get((src.rank, src.number)), qps.get((dst.rank, dst.number)))
-        for one in plans.connections
-        for src, dst in ((one.one, one.other), (one.other, one.one))
+    connections = []
+    for one in plans.connections:
+        for near, far in ((one.one, one.other), (one.other, one.one)):
+            parts = by_way.get((near.rank, near.number), [])
+            begun, done = _times(parts)
+            took = None if begun is None or done is None else done - begun
+            ends = qps.get((near.rank, near.number)), qps.get((far.rank, far.number))
+            connections.append(ConnectionResult(one, near.rank, sum(part[0] for part in parts), took, *ends))
+    return RcReport(plans, ranks, sends, tuple(connections), errors)
+
+
+_Part = tuple[int, int, int]  # bytes, begun_ns, done_ns; 0 for what did not happen
+
+
+def _times(parts: Sequence[_Part]) -> tuple[float | None, float | None]:
+    """When the first began and the last was done, in seconds; None unless all have."""
+    begun, done = [part[1] for part in parts], [part[2] for part in parts]
+    return (
+        min(begun) / 1e9 if begun and all(begun) else None,
+        max(done) / 1e9 if done and all(done) else None,
     )
-    return RcReport(plans, ranks, sends, connections, errors)

@@ -1,0 +1,200 @@
+"""The command that plays collectives on a running lab: `railbed traffic`, with nccl-tests' flags, table and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from labs import collective_bridge as bridge
+from labs.cli_options import dry_run_option, lab_option, which
+from labs.errors import RunInvalid, SpecError
+from labs.lab import Lab, adopt_lab
+from labs.output import emit_json, emit_line, emit_table, say
+from labs.status import SCHEMA
+from topologies.load import RATE_RULE, rate_of
+from topologies.units import GBIT
+from traffic.busbw import parse_size
+from traffic.engines.rc_plan import MTUS, Congestion, RcSettings, Recovery
+from traffic.nccl_report import Report, Settings, footer, header, json_document, railbed_part, text_line
+from traffic.patterns import ALGORITHMS, pattern
+
+ENGINES = ("rnic",)
+STARTED = "%Y-%m-%d %H:%M:%S"
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[run] PATTERN | list")
+@click.option("--hosts", help="Which hosts, in the ranks' order: host1,host3,…; default: all.")
+@click.option("-b", "--minbytes", default="32M", show_default=True, help="The least size; K, M, G are 1024s.")
+@click.option("-e", "--maxbytes", help="The largest size; default: the least.")
+@click.option("-i", "--stepbytes", default="1M", show_default=True, help="From size to size, unless -f says it.")
+@click.option("-f", "--stepfactor", type=click.IntRange(1), default=1, help="From size to size, by this factor.")
+@click.option("-n", "--iters", type=click.IntRange(1), default=20, show_default=True, help="Timed iterations.")
+@click.option("-w", "--warmup-iters", "--warmup_iters", type=click.IntRange(0), default=1, show_default=True)
+@click.option("-c", "--check", type=click.IntRange(0, 1), default=1, show_default=True, help="Whether data is checked.")
+@click.option("-r", "--root", type=click.IntRange(0), default=0, show_default=True, help="The root's rank.")
+@click.option("--algorithm", help="How it is played, such as ring, tree; `traffic list` has them.")
+@click.option("--engine", default="rnic", show_default=True, help="What sends: rnic.")
+@click.option("--mtu", type=click.Choice([str(one) for one in MTUS]), default="4096", show_default=True)
+@click.option("--qps", type=click.IntRange(1, 256), default=1, show_default=True, help="Connections a pair of ranks.")
+@click.option("--split", is_flag=True, help="Every message over all connections of its pair, not by turns.")
+@click.option("--window", type=click.IntRange(1, 65536), default=256, show_default=True, help="Packets under way.")
+@click.option("--recovery", type=click.Choice([str(one) for one in Recovery]), default="gbn", show_default=True)
+@click.option("--cc", type=click.Choice([str(one) for one in Congestion]), default="none", show_default=True)
+@click.option("--dilation", type=click.IntRange(1), default=1, show_default=True, help="DCQCN's times, stretched.")
+@click.option("--dscp", type=click.IntRange(0, 63), default=26, show_default=True)
+@click.option("--rate", help="What a card sends with, such as 90Mbit; default: its link's rate.")
+@click.option("--delay-us", type=click.FloatRange(0, 1e7), default=0, show_default=True, help="Propagation, one way.")
+@click.option("--fixed-port", is_flag=True, help="One source port for all flows: no entropy for ECMP.")
+@click.option("--seed", type=int, help="Queue pair numbers and ports come from it; default: the lab's.")
+@click.option("-J", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write nccl-tests' JSON there.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@lab_option
+@dry_run_option
+def traffic(words: tuple[str, ...], form: str, lab_name: str | None, dry_run: bool, **options: object) -> int:
+    """Play a collective on a running lab, as nccl-tests would on its hosts: size by size, checked and timed.
+
+    PATTERN is all_reduce, all_gather, reduce_scatter, alltoall, broadcast, reduce, gather, scatter, sendrecv or
+    hypercube. A rank stands on every card of every host. Exit 1 when elements are wrong, 3 when the times prove
+    nothing: the table or JSON is there all the same.
+    """
+    named = words[1:] if words[0] == "run" else words
+    if len(named) != 1:
+        raise SpecError(f"traffic {' '.join(words)}", allowed="one PATTERN, as in: railbed traffic all_reduce -b 1M")
+    if named[0] == "list":
+        _list(form)
+        return 0
+    lab = adopt_lab(which(lab_name))
+    asked = _asked(lab, named[0], options)
+    if dry_run:
+        sizes = ", ".join(str(one.size) for one in asked.sizes)
+        iterations = f"{asked.settings.warmup_iterations} + {asked.settings.iterations}"
+        say(f"{lab.name}: {asked.pattern.collective.program} by {asked.pattern.algorithm} on {asked.settings.ranks} "
+            f"ranks would be played {iterations} times, of {sizes} bytes")  # fmt: skip
+        return 0
+    file = options["json_file"]
+    return _play(lab, asked, form, file if isinstance(file, Path) else None)
+
+
+def _list(form: str) -> None:
+    rows = [(str(collective), ", ".join(played)) for collective, played in ALGORITHMS.items()]
+    if form == "json":
+        found = [{"pattern": str(one), "algorithms": list(played)} for one, played in ALGORITHMS.items()]
+        emit_json({"schema": SCHEMA, "patterns": found})
+        return
+    emit_table(("pattern", "algorithms"), rows)
+
+
+def _asked(lab: Lab, name: str, options: dict[str, object]) -> bridge.Asked:
+    if options["engine"] not in ENGINES:
+        raise SpecError(f"--engine {options['engine']} for {name}", allowed=f"{', '.join(ENGINES)}: it checks the data")
+    found = pattern(name, _text(options["algorithm"]))
+    hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
+    placement = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    least = parse_size(str(options["minbytes"]))
+    settings = Settings(
+        collective=found.collective,
+        ranks=len(placement.ranks),
+        least_bytes=least,
+        most_bytes=parse_size(_text(options["maxbytes"]) or str(least)),
+        step_bytes=parse_size(str(options["stepbytes"])),
+        step_factor=_number(options["stepfactor"]),
+        iterations=_number(options["iters"]),
+        warmup_iterations=_number(options["warmup_iters"]),
+        validation=_number(options["check"]),
+    )
+    rc = RcSettings(
+        mtu=_number(options["mtu"]),
+        qps=_number(options["qps"]),
+        split=bool(options["split"]),
+        window=_number(options["window"]),
+        recovery=Recovery(str(options["recovery"])),
+        congestion=Congestion(str(options["cc"])),
+        dilation=_number(options["dilation"]),
+        dscp=_number(options["dscp"]),
+        delay_s=float(str(options["delay_us"])) / 1e6,
+        fixed_port=bool(options["fixed_port"]),
+        seed=lab.seed if options["seed"] is None else _number(options["seed"]),
+    )
+    return bridge.Asked(found, placement, settings, rc, root=_number(options["root"]))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> int:
+    return int(str(value))
+
+
+def _rate(text: str | None) -> int | None:
+    try:
+        return None if text is None else rate_of(text)
+    except ValueError:
+        raise SpecError(f"--rate {text}", allowed=RATE_RULE) from None
+
+
+def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
+    started = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
+    if form == "table":
+        _emit(header(asked.settings, asked.placement.hosts))
+    runs: list[bridge.Measured] = []
+    for one in bridge.measured(lab, asked):
+        runs.append(one)
+        if form == "table":
+            emit_line(text_line(one.line) + beside(one))
+    report = _report(lab, asked, runs)
+    if form == "table":
+        _emit(footer(report))
+    ended = datetime.now().strftime(STARTED)  # noqa: DTZ005 - as above
+    args = ["railbed", "traffic", asked.pattern.collective.program]
+    document = {"schema": SCHEMA, **json_document(report, args=args, started=started, ended=ended)}
+    if file is not None:
+        try:
+            file.write_text(json.dumps(document, indent=1) + "\n")
+        except OSError as error:
+            raise SpecError(f"-J {file}: {error.strerror}", allowed="a file that can be written") from None
+    if form == "json":
+        emit_json(document)
+    if report.errors:
+        return 1
+    if because := bridge.invalid_because(runs):
+        raise RunInvalid(f"the run cannot vouch for its times: {because}")
+    return 0
+
+
+def beside(one: bridge.Measured) -> str:
+    """What stands beside a line: the least time there is, in µs, and its share of the better side's."""
+    ratio = one.line.ratio
+    return f"  # ideal {one.line.ideal_s * 1e6:.0f} us" + (f", ratio {ratio:.3f}" if ratio is not None else "")
+
+
+def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> Report:
+    largest = max(runs, key=lambda one: one.line.size)
+    rates = asked.placement.rates_bps().values()
+    part = railbed_part(
+        [one.line for one in runs],
+        bridge.flow_lines(lab, largest.played[0]),
+        line_rate_bps=min(rates, default=GBIT),
+        invalid_because=bridge.invalid_because(runs),
+    )
+    counted = [played for one in runs for played in one.played]
+    seen = {
+        "lab": lab.name,
+        "algorithm": asked.pattern.algorithm,
+        "retransmits": sum(one.report.retransmits for one in counted),
+        "ce": sum(one.report.ce for one in counted),
+        "pfc_pauses": sum(one.pauses for one in counted),
+        "marked": sum(one.marked for one in counted),
+        "dropped": sum(one.dropped for one in counted),
+    }
+    return Report(asked.settings, tuple(one.line for one in runs), asked.placement.hosts, {**part, **seen})
+
+
+def _emit(lines: Sequence[str]) -> None:
+    for line in lines:
+        emit_line(line)
