@@ -76,7 +76,7 @@ static uint64_t take_slots(struct rc *rc, uint64_t now)
 	while (rc->slot_count) {
 		struct slot *slot = &rc->slots[rc->slot_first];
 
-		if (slot->arrived_ns + delay > now)
+		if (delay && slot->arrived_ns + delay > now)
 			return slot->arrived_ns + delay;
 		qp_take(rc, slot->packet, slot->bytes, delay ? slot->arrived_ns + delay : now);
 		rc->slot_first = (rc->slot_first + 1) % RC_SLOTS;
@@ -209,6 +209,9 @@ static void run(struct rc *rc)
 			sched_yield();
 		now = clock_ns();
 	}
+	/* What has come until now counts, although nobody answers it. */
+	receive(rc);
+	take_slots(rc, now);
 }
 
 /* --- the plan ----------------------------------------------------------------------------------------------------- */
