@@ -109,3 +109,43 @@ def test_tshark_finds_what_is_cut_short(frames: tuple[bytes, ...], tmp_path: Pat
     ((_, expert, malformed, _),) = dissected(path)
     assert expert
     assert malformed
+
+
+# --- the queue pair's headers
+
+
+@pytest.mark.parametrize(
+    ("test", "header", "was", "made"),
+    [
+        ("test_roce", "roce.h", "at[1] = at[8] = at[10] = at[11] = 0xff;", "at[1] = at[8] = 0xff;"),
+        ("test_roce", "roce.h", "if (length > *bytes)", "if (length > *bytes + 1)"),
+        ("test_roce", "crc32.h", "0x01c6e41596", "0x01c6e41597"),
+        ("test_queue_pair", "requester.h", "r->next = place;\n\tr->timed_ns", "r->timed_ns"),
+        ("test_queue_pair", "requester.h", "r->tries++ == r->set.retries", "r->tries++ == r->set.retries + 1"),
+        ("test_queue_pair", "requester.h", "r->next - r->acknowledged < r->set.window", "true"),
+        ("test_queue_pair", "responder.h", "if (!r->nak_sent || place <= r->gap)", "if (!r->nak_sent)"),
+        ("test_queue_pair", "responder.h", "\t\tr->expected = r->began;\n", ""),
+        ("test_dcqcn", "dcqcn.h", "(1 - r->alpha / 2)", "(1 - r->alpha)"),
+        ("test_dcqcn", "dcqcn.h", "now >= r->cut_ns", "true"),
+        ("test_graph", "graph.h", "a += b;", "a = b;"),
+        ("test_graph", "graph.h", "if (t->reduce || number / g->numbers", "if (number / g->numbers"),
+    ],
+)
+def test_a_header_that_is_wrong_fails(tmp_path: Path, test: str, header: str, was: str, made: str) -> None:
+    """Negative control: each C test, with one line of its header spoilt."""
+    folder = shutil.copytree(SOURCE.parents[1], tmp_path / "rnic")
+    text = (folder / header).read_text()
+    assert was in text
+    (folder / header).write_text(text.replace(was, made))
+    flags = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    subprocess.run(["gcc", *flags, folder / "tests" / f"{test}.c", "-o", tmp_path / test], check=True, timeout=120)
+    assert subprocess.run([tmp_path / test], capture_output=True, timeout=60, check=False).returncode != 0
+
+
+def test_bytes_made_up_stay_inside(tmp_path: Path) -> None:
+    """The fuzzer's own driver for a moment; by hand it runs for hours (fuzz_rc.c says how)."""
+    program = tmp_path / "fuzz"
+    flags = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    subprocess.run(["gcc", *flags, SOURCE.parent / "fuzz_rc.c", "-o", program], check=True, timeout=120)
+    ended = subprocess.run([program, "100000"], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

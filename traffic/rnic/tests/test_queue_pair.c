@@ -215,6 +215,7 @@ static void test_the_link_is_used_as_theory_says(void)
 	close_world(w);
 	w = a_world(GO_BACK_N, link, 50, 2000);
 	near(play(w, 10000000), (1 - loss) / (1 + loss * (w_packets - 1)), "go back N");
+	assert(!w->a.timeouts); /* also where a packet is lost again */
 	close_world(w);
 	link.loss = 0;
 	link.every = 256;
