@@ -1,4 +1,7 @@
-"""The command that plays collectives on a running lab: `railbed traffic`, with nccl-tests' flags, table and JSON."""
+"""The command that plays collectives on a running lab: `railbed traffic`, with nccl-tests' flags, table and JSON.
+
+What plays them is imported when it is needed: numpy comes with it, and other commands should not wait for that.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from labs import collective_bridge as bridge
 from labs.cli_options import dry_run_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
@@ -18,9 +21,11 @@ from labs.status import SCHEMA
 from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
-from traffic.engines.rc_plan import MTUS, Congestion, RcSettings, Recovery
+from traffic.engines.rc_settings import MTUS, Congestion, RcSettings, Recovery
 from traffic.nccl_report import Report, Settings, footer, header, json_document, railbed_part, text_line
-from traffic.patterns import ALGORITHMS, pattern
+
+if TYPE_CHECKING:
+    from labs import collective_bridge as bridge
 
 ENGINES = ("rnic",)
 STARTED = "%Y-%m-%d %H:%M:%S"
@@ -81,6 +86,8 @@ def traffic(words: tuple[str, ...], form: str, lab_name: str | None, dry_run: bo
 
 
 def _list(form: str) -> None:
+    from traffic.patterns import ALGORITHMS
+
     rows = [(str(collective), ", ".join(played)) for collective, played in ALGORITHMS.items()]
     if form == "json":
         found = [{"pattern": str(one), "algorithms": list(played)} for one, played in ALGORITHMS.items()]
@@ -90,6 +97,9 @@ def _list(form: str) -> None:
 
 
 def _asked(lab: Lab, name: str, options: dict[str, object]) -> bridge.Asked:
+    from labs import collective_bridge as bridge
+    from traffic.patterns import pattern
+
     if options["engine"] not in ENGINES:
         raise SpecError(f"--engine {options['engine']} for {name}", allowed=f"{', '.join(ENGINES)}: it checks the data")
     found = pattern(name, _text(options["algorithm"]))
@@ -139,6 +149,8 @@ def _rate(text: str | None) -> int | None:
 
 
 def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
+    from labs import collective_bridge as bridge
+
     started = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
     if form == "table":
         _emit(header(asked.settings, asked.placement.hosts))
@@ -174,6 +186,8 @@ def beside(one: bridge.Measured) -> str:
 
 
 def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> Report:
+    from labs import collective_bridge as bridge
+
     largest = max(runs, key=lambda one: one.line.size)
     rates = asked.placement.rates_bps().values()
     part = railbed_part(

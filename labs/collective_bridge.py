@@ -23,8 +23,9 @@ from topologies.errors import SpecError
 from traffic import busbw, nccl_report
 from traffic.bounds import placed_ideal_s, wire_efficiency
 from traffic.certificate import Conditions, why_invalid
-from traffic.engines.rc_plan import Addresses, RcSettings, plans
+from traffic.engines.rc_plan import Addresses, plans
 from traffic.engines.rc_report import RcReport
+from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic import SpokenTo
 from traffic.engines.rnic_rc import start_rc
 from traffic.errors import TrafficError

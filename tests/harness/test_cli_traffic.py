@@ -1,0 +1,180 @@
+"""`railbed traffic` on the fake backend: flags, table, JSON, exit codes. What is played is pretended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labs import collective_bridge as bridge
+from labs.cli import run
+from labs.lab import Lab
+from labs.telemetry.samples import HostSample
+from traffic.engines.rc_plan import RcPlans
+from traffic.engines.rc_report import RcReport
+from traffic.engines.rc_settings import RcSettings
+from traffic.graph import Graph
+from traffic.nccl_report import FlowLine
+from traffic.placement import Placement
+
+Capture = pytest.CaptureFixture[str]
+
+
+@dataclass(frozen=True)
+class PlayedReport(RcReport):
+    """A report of a run that took a second an iteration."""
+
+    wrong_elements: int = 0
+    failed: str | None = None
+
+    @property
+    def wrong(self) -> int | None:
+        return self.wrong_elements
+
+    @property
+    def error(self) -> str | None:
+        return self.failed
+
+    def took_s(self, warmup: int = 0) -> float | None:
+        return 1.0 + 0 * warmup
+
+
+@dataclass
+class Player:
+    """Stands in for `collective_bridge.play`."""
+
+    wrong: int = 0
+    cpu_left: float = 0.5
+    failed: str | None = None
+    calls: list[tuple[Graph, int, bool]] | None = None
+    settings: RcSettings | None = None
+
+    def play(
+        self, lab: Lab, graph: Graph, placement: Placement, settings: RcSettings, *, iterations: int, check: bool
+    ) -> bridge.Played:
+        del lab
+        self.calls = [*(self.calls or []), (graph, iterations, check)]
+        self.settings = settings
+        plans = RcPlans(graph, placement, settings, iterations, (), (), {})
+        report = PlayedReport(plans, {}, (), (), (), self.wrong, self.failed)
+        return bridge.Played(report, HostSample(duration_s=1.0, steal=0.0, starved_s=0.0), self.cpu_left)
+
+
+@pytest.fixture
+def player(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Player:
+    """A lab that is up, and who plays on it."""
+    found = Player()
+    monkeypatch.setattr(bridge, "play", found.play)
+    monkeypatch.setattr(bridge, "flow_lines", lambda _lab, _played: (FlowLine("host1", "host2", 4, 2.0, 0, 0, ("p",)),))
+    assert run(["up", "clos_frr", "--backend", "fake", "--seed", "1", "--profile", "none"]) == 0
+    capsys.readouterr()
+    return found
+
+
+def said(capsys: Capture, *argv: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert run(["traffic", *argv]) == code
+    return capsys.readouterr()
+
+
+def test_sizes_and_iterations_are_nccl_tests(player: Player, capsys: Capture) -> None:
+    words = said(capsys, "all_reduce", "-b", "1M", "-e", "4M", "-f", "2", "-n", "5", "-w", "2", "-c", "0")
+    assert player.calls is not None
+    assert [(one.input_bytes >> 20, one.in_place, n, check) for one, n, check in player.calls] == [
+        (size, inside, 7, False) for size in (1, 2, 4) for inside in (False, True)
+    ]
+    rows = [line for line in words.out.splitlines() if line and not line.startswith("#")]
+    assert [row.split()[:5] for row in rows] == [
+        [str(size << 20), str(size << 18), "float", "sum", "-1"] for size in (1, 2, 4)
+    ]
+    assert all("ideal" in row and "ratio" in row for row in rows)
+
+
+@pytest.mark.parametrize("flag", ["--warmup-iters", "--warmup_iters", "-w"])
+def test_run_may_be_said_and_warm_up_in_two_ways(player: Player, capsys: Capture, flag: str) -> None:
+    said(capsys, "run", "alltoall_perf", "-b", "1M", "-n", "1", flag, "3", "--hosts", "host3,host1")
+    assert player.calls is not None
+    ((graph, iterations, check),) = player.calls
+    assert (graph.ranks, iterations, check) == (2, 4, True)
+
+
+def test_json_is_nccl_tests_and_ours(player: Player, capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    words = said(capsys, "broadcast", "-b", "1M", "-r", "2", "--format", "json", "-J", str(file))
+    found = json.loads(words.out)
+    assert json.loads(file.read_text()) == found
+    assert (found["schema"], found["results"][0]["size"], found["results"][0]["root"]) == (1, 1 << 20, "     2")
+    ours = found["railbed"]
+    assert (ours["valid"], ours["invalid_because"], ours["line_rate_bps"]) == (True, None, 1e9)
+    assert ours["busbw_ratio"] == pytest.approx((1 << 20) * 8 / 1e9)
+    assert ours["flows"][0] == {
+        "src": "host1", "dst": "host2", "bytes": 4, "fct_us": 2.0, "ce": 0, "retransmits": 0, "path": ["p"],
+    }  # fmt: skip
+    assert player.settings is not None
+    assert player.settings.seed == 1
+
+
+def test_wrong_elements_are_a_false_verdict(player: Player, capsys: Capture) -> None:
+    player.wrong = 3
+    assert "Out of bounds values : 2 FAILED" in said(capsys, "all_reduce", "-b", "1M", code=1).out
+
+
+def test_a_run_that_cannot_vouch_is_3_and_says_why_in_the_json(player: Player, capsys: Capture) -> None:
+    player.cpu_left = 0.01
+    words = said(capsys, "all_reduce", "-b", "1M", "--format", "json", code=3)
+    found = json.loads(words.out)["railbed"]
+    assert found["valid"] is False
+    assert "the CPU had 1.0% left" in found["invalid_because"]
+    assert found["invalid_because"] in words.err
+
+
+def test_a_flow_that_fails_is_one_message(player: Player, capsys: Capture) -> None:
+    player.failed = "host1 to host2: no acknowledgement after all retries"
+    words = said(capsys, "all_reduce", "-b", "1M", code=2)
+    assert words.err.count("\n") == 1
+    assert "1048576 bytes: host1 to host2: no acknowledgement" in words.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("all_reduc",), "meant all_reduce"),
+        (("all_reduce", "--algorithm", "star"), "ring, tree"),
+        (("all_reduce", "--hosts", "host99"), "host99"),
+        (("all_reduce", "--hosts", "host1"), "1 ranks on host1"),
+        (("all_reduce", "-b", "2M", "-e", "1M"), "sizes from 2097152 to 1048576"),
+        (("all_reduce", "-b", "soon"), "size 'soon'"),
+        (("all_reduce", "--engine", "iperf3"), "allowed: rnic"),
+        (("all_reduce", "--rate", "fast"), "--rate fast"),
+        (("all_reduce", "broadcast"), "one PATTERN"),
+        (("broadcast", "-b", "1M", "-r", "99"), "root 99"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(player: Player, capsys: Capture, argv: tuple[str, ...], message: str) -> None:
+    assert message in said(capsys, *argv, code=2).err
+    assert player.calls is None
+
+
+def test_a_dry_run_plays_nothing(player: Player, capsys: Capture) -> None:
+    words = said(capsys, "all_reduce", "-b", "1M", "--dry-run")
+    assert (words.out, player.calls) == ("", None)
+    assert "all_reduce_perf by ring on 8 ranks would be played 1 + 20 times, of 1048576 bytes" in words.err
+
+
+def test_the_list_names_patterns_and_algorithms(capsys: Capture) -> None:
+    found = json.loads(said(capsys, "list", "--format", "json").out)
+    assert {"pattern": "alltoall", "algorithms": ["pairwise", "at-once", "bruck"]} in found["patterns"]
+    assert "double-tree" in said(capsys, "list").out
+
+
+def test_what_was_counted_tells_whether_times_count(player: Player) -> None:
+    report = PlayedReport(RcPlans(Graph("g", 2, ()), Placement(()), RcSettings(), 1, (), (), {}), {}, (), ())
+    quiet = bridge.Played(report, HostSample(duration_s=1.0, steal=0.0, starved_s=0.0), 0.5)
+    assert quiet.invalid_because is None
+    assert "networking lock" in str(replace(quiet, disturbed="the kernel's networking lock").invalid_because)
+    stolen = replace(quiet, host=HostSample(duration_s=1.0, steal=0.5, starved_s=0.0))
+    assert stolen.invalid_because == "steal 50%, at most 10% allowed"
+    del player

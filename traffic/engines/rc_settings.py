@@ -1,0 +1,83 @@
+"""How the queue pairs of `rnic rc` behave: values alone, so that a command line may name them at no cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from topologies.errors import SpecError
+
+MTUS = (256, 512, 1024, 2048, 4096)
+MOST_WINDOW = 65536
+
+
+class Recovery(StrEnum):
+    """What a receiver makes of a gap: go-back-N, selective repeat, or from the message's begin again."""
+
+    GO_BACK_N = "gbn"
+    SELECTIVE_REPEAT = "sr"
+    GO_BACK_0 = "gb0"
+
+
+class Congestion(StrEnum):
+    """What slows a sender down: nothing, or DCQCN with one of the published parameter sets."""
+
+    NONE = "none"
+    SIGCOMM15 = "dcqcn-sigcomm15"
+    MELLANOX = "dcqcn-mlx"
+    NS3 = "dcqcn-ns3"
+
+
+@dataclass(frozen=True, slots=True)
+class RcSettings:
+    """How queue pairs behave; what is not said is as NCCL and its NICs have it.
+
+    Args:
+        mtu: payload bytes of a packet, a power of two from 256 to 4096.
+        qps: connections a pair of ranks has (on each card); a message goes whole on one, the next on the next
+            (NCCL_IB_QPS_PER_CONNECTION), or with `split` in equal parts on all (NCCL_IB_SPLIT_DATA_ON_QPS).
+        window: packets that may be on their way.
+        dilation: by how much DCQCN's times are stretched, so that it acts on a slow fabric as on a fast one.
+        delay_s: held at the receiver for every packet, as propagation.
+        timeout_s: without an acknowledgement, then `retries` times again: NCCL_IB_TIMEOUT 20 is 4.3 s.
+        fixed_port: one source port for all instead of one a connection: no entropy for ECMP.
+        rate_bps: of every card whose rank has none of its own; None is as fast as the host's port takes it.
+    """
+
+    mtu: int = 4096
+    qps: int = 1
+    split: bool = False
+    window: int = 256
+    recovery: Recovery = Recovery.GO_BACK_N
+    congestion: Congestion = Congestion.NONE
+    dilation: int = 1
+    dscp: int = 26
+    cnp_dscp: int = 48
+    ecn: int = 2
+    delay_s: float = 0.0
+    timeout_s: float = 4.295
+    retries: int = 7
+    fixed_port: bool = False
+    rate_bps: int | None = None
+    seed: int = 0
+
+
+def check_settings(settings: RcSettings) -> None:
+    """Raise SpecError for a setting out of range, with the range."""
+    bounds: Sequence[tuple[str, float, float, float]] = (
+        ("qps", settings.qps, 1, 256),
+        ("window", settings.window, 1, MOST_WINDOW),
+        ("dilation", settings.dilation, 1, 1_000_000),
+        ("dscp", settings.dscp, 0, 63),
+        ("cnp_dscp", settings.cnp_dscp, 0, 63),
+        ("ecn", settings.ecn, 0, 3),
+        ("delay_s", settings.delay_s, 0, 10),
+        ("timeout_s", settings.timeout_s, 0.0001, 3600),
+        ("retries", settings.retries, 0, 100),
+    )
+    for word, found, least, most in bounds:
+        if not least <= found <= most:
+            raise SpecError(f"{word} {found}", allowed=f"from {least} to {most}")
+    if settings.mtu not in MTUS:
+        raise SpecError(f"mtu {settings.mtu}", allowed=", ".join(map(str, MTUS)))
