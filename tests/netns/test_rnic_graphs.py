@@ -1,0 +1,153 @@
+"""Graphs over `rnic rc` between namespaces on one cable: real frames, real data, real failures. As root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labs.channels.namespaces import BackgroundProcess, in_network
+from topologies.units import MBIT, MIB
+from traffic.collectives import all_to_all, ring_all_reduce, send_recv
+from traffic.engines.rc_plan import plans
+from traffic.engines.rc_report import RcReport
+from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
+from traffic.engines.rnic_rc import RcRun, start_rc
+from traffic.errors import TrafficError
+from traffic.graph import Graph
+from traffic.placement import one_each
+
+HOSTS = 3
+
+
+def ip(*argv: str) -> None:
+    subprocess.run(["ip", *argv], check=True, capture_output=True, timeout=10)
+
+
+def netns(host: str) -> Path:
+    return Path(f"/run/netns/graphs{os.getpid()}-{host}")
+
+
+def address(host: str, card: int) -> str:
+    assert card == 1
+    return f"10.77.0.{host.removeprefix('h')}"
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[str, ...]]:
+    """Namespaces on one bridge, which is in a namespace too."""
+    names = tuple(f"h{number}" for number in range(1, HOSTS + 1))
+    spaces = [netns(name).name for name in (*names, "sw")]
+    try:
+        for space in spaces:
+            ip("netns", "add", space)
+        switch = spaces[-1]
+        ip("-n", switch, "link", "add", "br0", "up", "type", "bridge")
+        for name, space in zip(names, spaces, strict=False):
+            ip("-n", space, "link", "add", "eth1", "mtu", "9000", "type", "veth", "peer", "name", name, "netns", switch)
+            ip("-n", switch, "link", "set", name, "mtu", "9000", "master", "br0", "up")
+            ip("-n", space, "link", "set", "lo", "up")
+            ip("-n", space, "addr", "add", f"{address(name, 1)}/24", "dev", "eth1")
+            ip("-n", space, "link", "set", "eth1", "up")
+        yield names
+    finally:
+        for space in spaces:
+            subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True, timeout=10)
+
+
+def start(node: str, argv: tuple[str, ...]) -> BackgroundProcess:
+    return in_network(node, netns(node), argv)
+
+
+def started(graph: Graph, hosts: tuple[str, ...], iterations: int = 1, **settings: object) -> RcRun:
+    placement = one_each(hosts[: graph.ranks], rate_bps=200 * MBIT)
+    return start_rc(plans(graph, placement, address, RcSettings(**settings), iterations=iterations), start)  # type: ignore[arg-type]
+
+
+def played(graph: Graph, hosts: tuple[str, ...], iterations: int = 1, **settings: object) -> RcReport:
+    return started(graph, hosts, iterations, **settings).finish(timeout=30)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("recovery", list(Recovery))
+def test_a_ring_sums_everybodys_numbers(hosts: tuple[str, ...], in_place: bool, recovery: Recovery) -> None:
+    report = played(ring_all_reduce(3, size=300_000, in_place=in_place), hosts, iterations=3, recovery=recovery)
+    assert (report.error, report.wrong, report.retransmits) == (None, 0, 0)
+    assert (report.took_s() or 0) > 0
+    assert (report.took_s(warmup=2) or 0) > 0
+    assert all(one.took_s and one.took_s > 0 for one in report.sends)
+    carried = sum(one.sent.sent_bytes for one in report.connections if one.sent)
+    assert carried == 3 * int(report.plans.graph.matrix.sum())
+
+
+def test_parts_on_several_connections_and_by_turns(hosts: tuple[str, ...]) -> None:
+    for split in (False, True):
+        report = played(
+            all_to_all(3, size=300_000), hosts, iterations=2, qps=4, split=split, congestion=Congestion.MELLANOX
+        )
+        assert (report.error, report.wrong) == (None, 0)
+        assert len({one.connection.one.sport for one in report.connections}) > 4
+
+
+def test_two_processes_on_one_card_name_the_port(hosts: tuple[str, ...]) -> None:
+    graph = send_recv(2, size=64 * MIB)
+    run = started(graph, hosts)
+    try:
+        with pytest.raises(
+            TrafficError, match=r"h1 \(rank 0\): rnic does not start: .*port 4791: Address already in use"
+        ):
+            started(graph, hosts)
+        assert all(process.running for process in run.processes.values())
+    finally:
+        report = run.stop()
+    assert not any(process.running for process in run.processes.values())
+    assert report.wrong is None
+
+
+def test_a_host_that_falls_silent_is_named_and_what_others_did_is_kept(hosts: tuple[str, ...]) -> None:
+    """Nobody acknowledges what goes to h3; ranks 0 and 1 still exchange theirs."""
+    run = started(all_to_all(3, size=300_000, in_flight=None), hosts, timeout_s=0.05, retries=2)
+    ip("-n", netns("h3").name, "link", "set", "eth1", "down")
+    try:
+        report = run.finish(timeout=5)
+    finally:
+        ip("-n", netns("h3").name, "link", "set", "eth1", "up")
+    assert report.error is not None
+    assert "to h3 (rank " in report.error
+    assert "no acknowledgement after all retries" in report.error
+    assert report.wrong is None
+    assert report.took_s() is None
+    done = {(one.send.src, one.send.dst) for one in report.sends if one.done_s}
+    assert done == {(0, 1), (1, 0)}
+    assert not any(process.running for process in run.processes.values())
+
+
+def test_a_process_that_is_ended_is_named(hosts: tuple[str, ...]) -> None:
+    run = started(ring_all_reduce(3, size=64 * MIB), hosts)
+    run.processes[2].stop()
+    report = run.finish(timeout=5)
+    assert "h3 (rank 2): ended early (signal)" in str(report.error)
+    assert not any(process.running for process in run.processes.values())
+
+
+def test_a_peer_that_is_not_there_is_named(hosts: tuple[str, ...]) -> None:
+    placement = one_each((*hosts[:1], "h9"))
+
+    def missing(node: str, argv: tuple[str, ...]) -> BackgroundProcess:
+        return start(hosts[1] if node == "h9" else node, argv)
+
+    with pytest.raises(TrafficError, match=r"h9 \(rank 1\): rnic does not start: .*no interface has its src|to h9"):
+        start_rc(plans(send_recv(2, size=1000), placement, address), missing)
+
+
+def test_a_rank_that_expects_another_sum_counts_what_is_wrong(hosts: tuple[str, ...]) -> None:
+    found = plans(ring_all_reduce(3, size=30_000), one_each(hosts), address)
+    texts = {**found.texts, 1: found.texts[1].replace("ranks=0-2", "ranks=0-1")}
+    report = start_rc(replace(found, texts=texts), start).finish(timeout=10)
+    assert report.ranks[0].wrong == report.ranks[2].wrong == 0
+    # Every element is a draw from 0 to 255: one in 256 of rank 2's is 0, and adds nothing.
+    assert 0.98 * 7500 < (report.wrong or 0) <= 7500
