@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What `rnic rc` holds: its sockets (rc_wire.c, rc_receive.c), its neighbours (rc_neighbour.c), its queue pairs
- * (rc_queue_pair.c), its loop (rc.c) and its report (rc_report.c).
+ * (rc_queue_pair.c, rc_pace.c), its loop (rc.c) and its report (rc_report.c).
  */
 #ifndef RNIC_RC_H
 #define RNIC_RC_H
@@ -140,7 +140,8 @@ void qp_post(struct rc *rc, uint32_t task, uint64_t now);
 void qp_take(struct rc *rc, const uint8_t *ip, size_t bytes, uint64_t now);
 void qps_acknowledge(struct rc *rc);
 void qps_time_out(struct rc *rc, uint64_t now);
-/* Sends what is due; when the NIC has something to send next. */
+void qp_note_deadline(struct rc *rc, const struct queue_pair *qp);
+/* rc_pace.c: sends what is due; when the NIC has something to send next. */
 uint64_t nic_run(struct rc *rc, struct rc_nic *nic, uint64_t now);
 
 void rc_report(const struct rc *rc);
