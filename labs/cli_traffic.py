@@ -5,7 +5,6 @@ What plays them is imported when it is needed: numpy comes with it, and other co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from labs import run_dir
 from labs.cli_options import dry_run_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
@@ -167,7 +167,7 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
     document = {"schema": SCHEMA, **json_document(report, args=args, started=started, ended=ended)}
     if file is not None:
         try:
-            file.write_text(json.dumps(document, indent=1) + "\n")
+            run_dir.write_json(file.parent, file.name, document)
         except OSError as error:
             raise SpecError(f"-J {file}: {error.strerror}", allowed="a file that can be written") from None
     if form == "json":
