@@ -25,7 +25,7 @@ def test_a_rank_stands_on_every_card_at_its_links_rate() -> None:
         ("host1", (1,), 1e8),
         ("host2", (1,), 1e8),
     ]
-    several = ranks_on(lab(rails(2, 1, 2)), ["host2", "host1"], rate_bps=GBIT // 2)
+    several = ranks_on(lab(rails(2, 2, 2)), ["host2", "host1"], rate_bps=GBIT // 2)
     assert [(rank.host, rank.nics) for rank in several.ranks[:2]] == [("host2", (1,)), ("host2", (2,))]
     assert {rank.rate_bps for rank in several.ranks} == {5e8}
 
