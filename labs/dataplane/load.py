@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.dataplane.config_db import ProfileFile
+from labs.dataplane.ecmp_rules import check_classes
 from labs.dataplane.port_rules import check_ports
 from labs.dataplane.profile import Profile
 from labs.dataplane.profile_rules import check_played, check_rows, without_effect
@@ -56,6 +57,7 @@ def profile_of(source: Source, *, name: str) -> Profile:
     check_rows(rows, whole)
     profile = Profile(name, rows, without_effect(rows))
     check_ports(profile, whole)
+    check_classes(profile, whole)
     return profile
 
 

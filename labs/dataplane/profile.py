@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from labs.dataplane.config_db import GLOBAL, TABLES, PortQosRow, ProfileFile
+from labs.dataplane.ecmp_intent import ecmp_rules
 from labs.dataplane.intent import (
     CLASSES,
     DSCPS,
@@ -28,6 +29,9 @@ from labs.dataplane.intent import (
     Wred,
 )
 from labs.dataplane.selectors import EVERY, best, selector
+from labs.spec import derived_seed
+from topologies.ecmp import EcmpRule
+from topologies.fabric import Tier
 from topologies.units import GBIT, MBIT
 
 REAL_RATE_BPS = 400 * GBIT
@@ -96,6 +100,13 @@ class Profile:
         """A row of SCHEDULER. Raises KeyError when there is none."""
         row = self.rows.SCHEDULER[name]
         return Scheduler(SchedulerKind(row.type), row.weight or 1, row.pir)
+
+    def ecmp(self, node: str, tier: Tier, seed: int = 0) -> tuple[EcmpRule, ...]:
+        """How a switch chooses among equal-cost next hops, class by class.
+
+        `seed` is the lab's: where SWITCH_TABLE has no seed for a switch, that of its tier derives from it.
+        """
+        return ecmp_rules(self.rows, node, tier, derived_seed(seed, f"hash/{tier}"))
 
     def port(self, node: str, port: str) -> PortIntent:
         """What a port does. Ports that no row tells apart get the same value."""
@@ -184,6 +195,8 @@ def _of_priority(maps: Mapping[str, Mapping[str, int]], name: str | None) -> tup
 def _text(field: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, frozenset):
         return ",".join(map(str, sorted(value)))
     if field == "real_rate" and isinstance(value, int):

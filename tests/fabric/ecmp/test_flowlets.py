@@ -84,5 +84,8 @@ def test_sprayed_packets_overtake_each_other(lab: Lab, play: Play, note: Note, b
     play(MODE.format(mode=f"spray, by: {by}"), rates=slow_spine(lab))
     verdict = judged(lab)
     note(verdict)
-    assert verdict.valid or "starved" not in str(verdict)
-    assert not verdict
+    share = verdict.evidence.numbers["share"]
+    # Whether the workstation was starved or not: that may move a burst, not one packet in a hundred.
+    assert not verdict.held
+    assert isinstance(share, float)
+    assert share > 0.01
