@@ -218,9 +218,10 @@ static int take_route(const struct nlmsghdr *header, struct findings *findings)
 	if (route->rtm_tos || route->rtm_src_len || route->rtm_flags & RTM_F_CLONED ||
 	    (table != RT_TABLE_MAIN && table != RT_TABLE_LOCAL))
 		return 0;
-	findings->found = found = room_for(findings->found, findings->count, &findings->room, sizeof(*found));
+	found = room_for(findings->found, findings->count, &findings->room, sizeof(*found));
 	if (!found)
 		return -1;
+	findings->found = found;
 	found += findings->count;
 	memset(found, 0, offsetof(struct found, way));
 	if (key_of(route, by_type[RTA_DST], &found->key))
@@ -250,9 +251,10 @@ static int take_object(const struct nlmsghdr *header, struct findings *findings)
 		return 0;
 	attributes(by_type, NHA_MAX, (void *)((char *)message + NLMSG_ALIGN(sizeof(*message))),
 		   header->nlmsg_len - NLMSG_LENGTH(sizeof(*message)));
-	findings->object = object = room_for(findings->object, findings->objects, &findings->object_room, sizeof(*object));
+	object = room_for(findings->object, findings->objects, &findings->object_room, sizeof(*object));
 	if (!object)
 		return -1;
+	findings->object = object;
 	object += findings->objects++;
 	memset(object, 0, sizeof(*object));
 	object->id = number(by_type[NHA_ID]);
@@ -270,12 +272,16 @@ static int take_object(const struct nlmsghdr *header, struct findings *findings)
 	return 0;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const uint32_t *one = a, *other = b;	/* struct object begins with it */
+
+	return (*one > *other) - (*one < *other);
+}
+
 static const struct object *object_of(const struct findings *findings, uint32_t id)
 {
-	for (size_t i = 0; i < findings->objects; i++)
-		if (findings->object[i].id == id)
-			return &findings->object[i];
-	return NULL;
+	return bsearch(&id, findings->object, findings->objects, sizeof(*findings->object), by_id);
 }
 
 /* What only the object says: that its group is one of Linux' own resilient ones, and without nexthop_compat_mode all. */
@@ -317,6 +323,7 @@ static int find_objects(int ask, struct findings *findings)
 	if (!objects)
 		return 0;
 	failed = dump(ask, &question, take_object, findings);
+	qsort(findings->object, findings->objects, sizeof(*findings->object), by_id);
 	for (size_t i = 0; i < findings->count && !failed; i++)
 		if (findings->found[i].object)
 			resolve(findings, &findings->found[i]);
