@@ -50,6 +50,7 @@ def test_every_c_test_is_found() -> None:
         ("test_buckets", "asicd/buckets.h", "!before--", "1"),
         ("test_buckets", "asicd/buckets.h", "has[bucket[b]] <= most", "0"),
         ("test_buckets", "asicd/buckets.h", "seen[b] > before", "seen[b] >= before"),
+        ("test_buckets", "asicd/buckets.h", "now > idle_ns ? now - idle_ns : 0", "now - idle_ns"),
         ("test_groups", "asicd/groups.h", "total += object || !way[i].dead ?", "total += 1 ?"),
         ("test_groups", "asicd/groups.h", "if ((way[i].dead && !object) || !total)", "if (!total)"),
         ("test_groups", "asicd/groups.h", "+ total / 2", ""),

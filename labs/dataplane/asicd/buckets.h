@@ -92,6 +92,12 @@ static inline int buckets_unbalanced(const uint8_t *bucket, unsigned members)
 	return has[buckets_least(has, members)] < ECMP_BUCKETS / members;
 }
 
+/* A bucket is idle when it was hit then, or before. A workstation may be up for less than `idle_ns`. */
+static inline uint64_t buckets_idle_before(uint64_t now, uint64_t idle_ns)
+{
+	return now > idle_ns ? now - idle_ns : 0;
+}
+
 /*
  * Give members that have too few buckets some that nothing hit since `before` (`seen`, ns; NULL: whichever).
  * A bucket moves from a member with more than its part rounded up (where none has that: rounded down) to the one with

@@ -128,7 +128,7 @@ static unsigned members_of(const struct follower *follower, const struct found *
 static void balance(struct asic *asic, struct follower *follower, struct route *route, uint64_t now)
 {
 	struct ecmp_group *group = &route->group;
-	uint64_t since = route->unbalanced_since ?: now, before = now - follower->rule.idle_ms * MS;
+	uint64_t since = route->unbalanced_since ?: now, before = buckets_idle_before(now, follower->rule.idle_ms * MS);
 	int forced = follower->rule.unbalanced_ms && now - since >= follower->rule.unbalanced_ms * MS;
 	struct moves moves;
 

@@ -36,6 +36,16 @@ static void test_a_new_group_is_even(void)
 	}
 }
 
+/* On a workstation that came up a minute ago, what was hit just now is not idle for the hour that was asked for. */
+static void test_idle_for_longer_than_time_itself(void)
+{
+	const uint64_t minute = 60000000000ULL, hour = 60 * minute;
+
+	assert(buckets_idle_before(hour + minute, hour) == minute);
+	assert(buckets_idle_before(hour, hour) == 0);
+	assert(buckets_idle_before(minute, hour) == 0);
+}
+
 /* How often `port` stands before `place`. */
 static unsigned occurrence(const uint32_t *port, unsigned place)
 {
@@ -208,6 +218,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	test_a_new_group_is_even();
+	test_idle_for_longer_than_time_itself();
 	test_who_stays_keeps_all();
 	test_two_of_a_port_are_two();
 	test_refill_ends_balanced_and_takes_no_more_than_it_must();
