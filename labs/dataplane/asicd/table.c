@@ -91,9 +91,13 @@ static void count_moves(struct asic *asic, const struct route *route, const stru
 static void write_route(struct follower *follower, struct route *route)
 {
 	route->written = !bpf_map_update_elem(follower->trie, &route->key, &route->group, BPF_ANY);
-	if (!route->written && !follower->full)
+	if (route->written)
+		return;
+	if (!follower->full)
 		say("a prefix of node %u is not in its trie: %s", follower->node, strerror(errno));
-	follower->full |= !route->written;
+	follower->full = 1;
+	/* Nor is what it was: that would stay when the prefix is gone. */
+	bpf_map_delete_elem(follower->trie, &route->key);
 }
 
 static void erase_route(struct follower *follower, struct route *route)
