@@ -241,7 +241,7 @@ def _sizes(lab: str, wanted: LabPlan) -> list[str]:
         "pools": wanted.pool_places,
         "matrix": max(1, wanted.matrix_words),
         "stamp": stamp,
-        "groups": wanted.groups,
+        "groups": wanted.groups + 1,  # the first row is nobody's
     }
     return [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
 
