@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_uint32
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from scipy.special import chdtrc
 
 from labs.dataplane import abi
 from topologies.ecmp import EcmpBy, EcmpMode, EcmpRule
@@ -165,6 +167,64 @@ def test_round_robin_is_exact(engine: Engine, udp: Callable[..., bytes], members
             taken[port_of(engine.run(frame, port))] += 1
             assert max(taken.values()) - min(taken.values()) <= 1
     assert sum(packets for packets, *_ in engine.counted().values()) == 400
+
+
+def test_round_robin_on_every_processor(engine: Engine, udp: Callable[..., bytes]) -> None:
+    """Each processor and ingress port has a turn of its own: so many packets is the most that members differ by."""
+    engine.set_rule(replace(HASH, mode=EcmpMode.SPRAY, by=EcmpBy.ROUND_ROBIN))
+    engine.route(TO, group(2, 3, 4))
+    ports, processors = (1, 2), range(os.cpu_count() or 1)
+    usable = [one for one in processors if runs_on(one)]
+    for processor in usable:
+        os.sched_setaffinity(0, {processor})
+        for port in ports:
+            engine.bench.run(engine.program, udp(), port, repeat=3 * 100 + 1)
+    taken = [packets for packets, *_ in engine.counted().values()]
+    assert sum(taken) == 301 * len(ports) * len(usable)
+    assert max(taken) - min(taken) == len(ports) * len(usable)
+
+
+def runs_on(processor: int) -> bool:
+    """Whether this process may be on a processor at all."""
+    try:
+        os.sched_setaffinity(0, {processor})
+    except OSError:
+        return False
+    return True
+
+
+EACH = 160_000
+MEMBERS_EVEN = 0.001  # χ²'s p-value
+
+
+def evenness(taken: Sequence[int]) -> tuple[float, float]:
+    """How far the worst is from its part, as a share of that; and χ²'s p-value."""
+    part = sum(taken) / len(taken)
+    worst = max(abs(one - part) for one in taken) / part
+    return worst, float(chdtrc(len(taken) - 1, sum((one - part) ** 2 for one in taken) / part))
+
+
+@pytest.mark.parametrize("members", [2, 4, 7])
+def test_random_spray_is_even(engine: Engine, udp: Callable[..., bytes], members: int) -> None:
+    """160 000 packets a member, each takes its part within 1 %: four standard deviations, 400 at most, are that."""
+    engine.set_rule(replace(HASH, mode=EcmpMode.SPRAY))
+    engine.route(TO, group(*range(2, 2 + members)))
+    engine.bench.run(engine.program, udp(), IN, repeat=EACH * members)
+    taken = [packets for packets, *_ in engine.counted().values()]
+    assert (len(taken), sum(taken)) == (members, EACH * members)
+    worst, p = evenness(taken)
+    assert worst < 0.01
+    assert p > MEMBERS_EVEN
+
+
+def test_an_uneven_spray_is_seen(engine: Engine, udp: Callable[..., bytes]) -> None:
+    """Control: a port that stands in its group once more than the others do gets more than its part."""
+    engine.set_rule(replace(HASH, mode=EcmpMode.SPRAY))
+    engine.route(TO, group(*(port for port in range(2, 5) for _ in range(20)), 2))
+    engine.bench.run(engine.program, udp(), IN, repeat=3 * EACH)
+    worst, p = evenness([packets for packets, *_ in engine.counted().values()])
+    assert worst > 0.01
+    assert p < MEMBERS_EVEN
 
 
 def test_equal_queues_take_turns_and_a_longer_one_none(engine: Engine, udp: Callable[..., bytes]) -> None:
