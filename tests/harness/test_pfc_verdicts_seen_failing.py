@@ -41,7 +41,7 @@ FRAME, PAYLOAD = 4138, 4096
 BUCKETS = 513
 WELL = HostSample(2.0, steal=0.0, starved_s=0.001)
 STOLEN = HostSample(2.0, steal=0.3, starved_s=0.001)
-ROBBED = HostSample(2.0, steal=0.09, starved_s=0.001)
+ROBBED = HostSample(2.0, steal=0.05, starved_s=0.001, steal_worst=0.09)
 SINK = ("leaf1", "eth3")
 SENDERS = (("host1", "eth1"), ("host2", "eth1"))
 
