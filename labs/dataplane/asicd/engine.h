@@ -40,8 +40,8 @@ struct findings {
 struct route {
 	struct route_key key;
 	struct ecmp_group group;
-	uint32_t port[ECMP_MEMBERS];
-	unsigned ports;
+	uint32_t name[ECMP_MEMBERS];
+	unsigned names;
 	int written;			/* the trie holds it */
 	int said;			/* that it has too many members */
 	uint64_t gone_since;		/* 0: it is there */

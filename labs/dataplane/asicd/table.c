@@ -107,8 +107,12 @@ static void erase_route(struct follower *follower, struct route *route)
 	route->written = 0;
 }
 
-/* The members of a prefix that has some, their hashes and shares. Returns how many. */
-static unsigned members_of(const struct follower *follower, const struct found *found, struct ecmp_member *member)
+/*
+ * The members of a prefix that has some, their hashes and shares, and what buckets know them by: their port, or the
+ * interface that is no port of the lab. Returns how many.
+ */
+static unsigned members_of(const struct follower *follower, const struct found *found, struct ecmp_member *member,
+			   uint32_t *name)
 {
 	uint32_t hash[ECMP_MEMBERS], share[ECMP_MEMBERS];
 	uint64_t rate[ECMP_MEMBERS];
@@ -121,6 +125,7 @@ static unsigned members_of(const struct follower *follower, const struct found *
 		if (found->way[i].dead)
 			continue;
 		rate[count] = wire ? wire->rate_bps : 0;
+		name[count] = wire ? wire->port : ~found->way[i].ifindex;
 		member[count++] = (struct ecmp_member){.hash = hash[i], .port = wire ? wire->port : 0};
 	}
 	group_shares(rate, count, share);
@@ -147,22 +152,20 @@ static void balance(struct asic *asic, struct follower *follower, struct route *
 	route->unbalanced_since = buckets_unbalanced(group->bucket, group->count) ? since : 0;
 }
 
-static void set_buckets(struct asic *asic, struct follower *follower, struct route *route, uint64_t now)
+static void set_buckets(struct asic *asic, struct follower *follower, struct route *route, const uint32_t *name,
+			uint64_t now)
 {
 	struct ecmp_group *group = &route->group;
 	struct moves moves = {};
-	uint32_t port[ECMP_MEMBERS];
 
-	for (unsigned i = 0; i < group->count; i++)
-		port[i] = group->member[i].port;
-	if (!route->ports || (!follower->resilient && route->ports != group->count)) {
+	if (!route->names || (!follower->resilient && route->names != group->count)) {
 		buckets_fresh(group->bucket, group->count);
 		route->unbalanced_since = 0;
-	} else if (route->ports != group->count || memcmp(port, route->port, group->count * sizeof(*port))) {
-		buckets_change(group->bucket, route->port, route->ports, port, group->count, &moves);
+	} else if (route->names != group->count || memcmp(name, route->name, group->count * sizeof(*name))) {
+		buckets_change(group->bucket, route->name, route->names, name, group->count, &moves);
 	}
-	memcpy(route->port, port, group->count * sizeof(*port));
-	route->ports = group->count;
+	memcpy(route->name, name, group->count * sizeof(*name));
+	route->names = group->count;
 	if (!follower->resilient)
 		return;
 	if (!group->id && group->count > 1)
@@ -176,6 +179,7 @@ static void set_route(struct asic *asic, struct follower *follower, struct route
 		      uint64_t now)
 {
 	struct ecmp_group was = route->group;
+	uint32_t name[ECMP_MEMBERS];
 	int crowded = found->forwarded && found->count > ECMP_MEMBERS;
 
 	route->gone_since = 0;
@@ -189,8 +193,8 @@ static void set_route(struct asic *asic, struct follower *follower, struct route
 	memset(route->group.member, 0, sizeof(route->group.member));
 	route->group.count = 0;
 	if (found->forwarded && !crowded && !found->left) {
-		route->group.count = members_of(follower, found, route->group.member);
-		set_buckets(asic, follower, route, now);
+		route->group.count = members_of(follower, found, route->group.member, name);
+		set_buckets(asic, follower, route, name, now);
 	}
 	if (!route->written || memcmp(&was, &route->group, sizeof(was)))
 		write_route(follower, route);
