@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labs.ecmp_ways import EngineTables, ways
 from labs.errors import CapabilityMissing, NotReady
@@ -18,6 +18,7 @@ from traffic.flows import FiveTuple
 
 # A path longer than this goes round in a circle: no fabric of four tiers has more switches in a row than seven.
 MOST_HOPS = 16
+OBEYS_THE_PACKET = "1"  # fib_multipath_hash_policy
 LOCAL = "local"  # a flow's way at the node where it arrives
 
 Ways = tuple[str, ...] | None
@@ -120,6 +121,7 @@ class _Asking:
 
     fabric: Fabric
     engine: EngineTables | None
+    obeyed: set[str] = field(default_factory=set)
 
     def lookups(self, node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> list[Ways]:
         """For each flow: its ways."""
@@ -133,12 +135,27 @@ class _Asking:
         if self.engine is None or port is None or not node.node.is_switch:
             return None
         chosen = ways(self.engine, self.fabric, node.name, port, flow)
+        if chosen is not None:
+            self._check_obeyed(node)
         if chosen is None or chosen.ports:
             return None if chosen is None else chosen.ports
         hops = _live_hops(_listed(node, flow.dst))  # no group: the kernel takes a member by the hash that was set
         if len(hops) < 2:
             return None
         return (_by_hash(hops, chosen.hash >> 1),) if chosen.hash else tuple(str(hop["dev"]) for hop in hops)
+
+    def _check_obeyed(self, node: LiveNode) -> None:
+        """The engine's choice counts only where the kernel takes a packet's hash as it is. Raises NotReady."""
+        if node.name in self.obeyed:
+            return
+        keys = [f"net.{family}.fib_multipath_hash_policy" for family in ("ipv4", "ipv6")]
+        policies = node.kernel("sysctl", "-n", *keys).stdout.split()
+        if set(policies) != {OBEYS_THE_PACKET}:
+            raise NotReady(
+                f"{node.name}: {' and '.join(keys)} are {' and '.join(policies)}: its kernel ignores the hash engine",
+                remedy="asicd sets them to 1 again within some seconds; find out who changed them",
+            )
+        self.obeyed.add(node.name)
 
 
 def _lookups(node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> list[Ways]:
@@ -185,7 +202,8 @@ class _Ipv6Hashing:
                 "ipv6-path",
                 f"{self._node.name} hashes IPv6 by policy {self._policy} with seed {self._seed}; with any but policy 3 "
                 "and a seed of its own, the flow label or a random key decides",
-                remedy="hash: {all: {policy: 3}} in the lab file",
+                remedy="with the hash engine on, a row of RAILBED_ECMP for the flow's class; else "
+                "hash: {all: {policy: 3}} in the lab file",
             )
         hashed = HashedFlow(flow.src, flow.dst, PROTOCOLS[str(flow.transport)], flow.sport, flow.dport)
         return (_by_hash(hops, linux_fields_hash(hashed, fields=self._fields, seed=self._seed)),)

@@ -120,6 +120,8 @@ static void turn_off(struct asic *asic, struct follower *follower, int policy)
 	close_fd(&follower->listener);
 	close_fd(&follower->ask);
 	close_fd(&follower->trie);
+	close_fd(&follower->knob[0]);
+	close_fd(&follower->knob[1]);
 	free(follower->wire);
 	follower->wire = NULL;
 	follower->on = 0;

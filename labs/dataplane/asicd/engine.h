@@ -63,6 +63,7 @@ struct follower {
 	unsigned node;
 	ino_t inode;		/* of its namespace */
 	int listener, ask, trie;
+	int knob[2];		/* its hash policies, IPv4 and IPv6; -1: it has none */
 	unsigned changed;	/* CHANGED_*: look */
 	uint64_t rest_until;	/* no look before, that many changes become one */
 	uint64_t look_due;	/* and one then, whatever is heard */
@@ -95,6 +96,7 @@ struct engine {
 
 /* policy.c */
 int policy_take(struct asic *asic, struct follower *follower, char *error);
+void policy_check(struct follower *follower, const char *path);
 void policy_give_back(struct asic *asic, struct follower *follower);
 
 /* routes.c */

@@ -43,8 +43,10 @@ static uint64_t turn(struct asic *asic, struct follower *follower, uint64_t due)
 {
 	uint64_t now = now_ns();
 
-	if (follower->look_due <= now)
+	if (follower->look_due <= now) {
 		follower->changed |= CHANGED_ROUTES;
+		policy_check(follower, asic->node[follower->node].ns.path);
+	}
 	if (follower->changed && follower->rest_until <= now)
 		follower_look(asic, follower);
 	if (follower->refill_due && follower->refill_due <= now)

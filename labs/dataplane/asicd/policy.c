@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -126,6 +127,7 @@ int policy_take(struct asic *asic, struct follower *follower, char *error)
 	const struct namespace *ns = &asic->node[follower->node].ns;
 	struct policy policy;
 
+	follower->knob[0] = follower->knob[1] = -1;
 	if (namespace_enter(ns)) {
 		snprintf(error, ERROR_SIZE, "%s: %s", ns->path, strerror(errno));
 		return -1;
@@ -142,13 +144,34 @@ int policy_take(struct asic *asic, struct follower *follower, char *error)
 	for (int family = 0; family < 2; family++) {
 		int failed = policy.was[family] < 0 ? 0 : knob_write(family, OBEY);
 
-		if (!failed)
+		if (!failed) {
+			/* It stays that namespace's, whoever asks. */
+			follower->knob[family] = open(knobs[family], O_RDWR | O_CLOEXEC);
 			continue;
+		}
 		snprintf(error, ERROR_SIZE, "%s in %s: %s", knobs[family], ns->path, strerror(-failed));
 		policy_give_back(asic, follower);
 		return -1;
 	}
 	return 0;
+}
+
+/*
+ * Somebody's `sysctl -p` may have set another policy since: then every packet's hash would be ignored, and our counts
+ * and predictions be wrong without a word.
+ */
+void policy_check(struct follower *follower, const char *path)
+{
+	for (int family = 0; family < 2; family++) {
+		char text[16] = "";
+
+		if (follower->knob[family] < 0 || pread(follower->knob[family], text, sizeof(text) - 1, 0) <= 0 ||
+		    atoi(text) == OBEY)
+			continue;
+		say("%s in %s was set to %d: it is 1 again, the hash engine needs it", knobs[family], path, atoi(text));
+		if (pwrite(follower->knob[family], "1\n", 2, 0) != 2)
+			say("%s in %s: %s", knobs[family], path, strerror(errno));
+	}
 }
 
 static void put_back(const struct policy *policy)
@@ -167,6 +190,11 @@ void policy_give_back(struct asic *asic, struct follower *follower)
 	const struct namespace *ns = &asic->node[follower->node].ns;
 	struct policy policy;
 
+	for (int family = 0; family < 2; family++) {
+		if (follower->knob[family] >= 0)
+			close(follower->knob[family]);
+		follower->knob[family] = -1;
+	}
 	if (!file_find(asic->folder, ns->path, &policy))
 		return;
 	if (ns->fd >= 0 && !namespace_enter(ns))

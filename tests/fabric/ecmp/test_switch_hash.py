@@ -17,7 +17,7 @@ import pytest
 
 from labs.dataplane.asic import SoftAsic
 from labs.lab import Lab
-from labs.testing import ecmp_spread
+from labs.testing import ecmp_spread, wait_until
 
 pytestmark = pytest.mark.lab("clos_16x2", profile="roce_default")
 
@@ -119,6 +119,20 @@ def test_counters_say_who_took_what(asic: SoftAsic, play: Play, ways: Ways, flow
     start = asic.counters()
     seen = ways("host1", "host3", packets, "leaf2")
     assert counted(asic, start) == {port: count for port, count in per_spine(seen).items() if count}
+
+
+def test_a_policy_that_somebody_changes_is_set_again(lab: Lab, play: Play, ways: Ways, flows: Flows) -> None:
+    """The kernel obeys a hash under policy 1 alone: asicd looks every 5 s, says what it found, and mends it."""
+    play(profile())
+    packets = flows("host1", "host3", 100)
+    key, leaf = "net.ipv4.fib_multipath_hash_policy", lab.node("leaf1")
+    leaf.kernel("sysctl", "-qw", f"{key}=0")
+    again = wait_until(
+        "the policy is 1 again", lambda: leaf.kernel("sysctl", "-n", key).stdout, "1\n".__eq__, within=15
+    )
+    assert again.held, again
+    assert "was set to 0" in (lab.run_dir / "logs" / "asicd.log").read_text()
+    assert ways("host1", "host3", packets, "leaf2") == predicted(lab, packets, "host1", "leaf2")
 
 
 def counted(asic: SoftAsic, start: Any, switch: str = "leaf1") -> dict[str, int]:

@@ -14,7 +14,7 @@ from labs.channels.scripted import ScriptedChannel
 from labs.dataplane.load import load_profile
 from labs.dataplane.plan import PortPlan, plan
 from labs.ecmp_ways import Chosen, ways
-from labs.errors import CapabilityMissing
+from labs.errors import CapabilityMissing, NotReady
 from labs.node import LiveNode
 from labs.path import paths
 from topologies import addressing
@@ -207,13 +207,15 @@ def test_no_group_yet_says_the_hash() -> None:
 # --- paths ---
 
 
-def nodes(leaf1: Mapping[str, object] | None = None) -> dict[str, LiveNode]:
+def nodes(leaf1: Mapping[str, object] | None = None, policies: str = "1\n1\n") -> dict[str, LiveNode]:
     """Every kernel forwards by the first way it has; leaf1's lists its group, and answers `leaf1` when it is asked."""
     group = {"dst": "10.0.0.0/8", "nexthops": [{"dev": dev, "weight": 1, "flags": []} for dev in UPLINKS]}
 
     def answer(node: str, argv: tuple[str, ...], stdin: str) -> CommandResult:
         if node == "leaf1" and ("fibmatch" in argv or "show" in argv):
             return CommandResult(argv, 0, json.dumps([group]), "")
+        if argv[0] == "sysctl":
+            return CommandResult(argv, 0, policies, "")
         said = dict(leaf1 or {}) if node == "leaf1" else way(node)
         assert said, f"{node}: {argv} {stdin}"
         return CommandResult(argv, 0, "\n".join(json.dumps([said]) for _ in stdin.splitlines()), "")
@@ -243,6 +245,12 @@ def test_the_engines_answer_counts() -> None:
         assert (path.hops[1].out_port, path.hops[1].also, path.broken) == (out, (), None)
         assert path.predicted == path.ports
     assert len({path.ports for path in found}) == len(UPLINKS)
+
+
+def test_a_kernel_that_ignores_the_engine_is_found() -> None:
+    """Somebody has set another policy: what the engine chooses does not count."""
+    with pytest.raises(NotReady, match=r"fib_multipath_hash_policy are 1 and 3: its kernel ignores the hash engine"):
+        paths(FABRIC, nodes(policies="1\n3\n"), flows(), [SRC] * 64, Tables())
 
 
 def test_the_kernel_answers_for_the_other_classes() -> None:
