@@ -214,7 +214,7 @@ class Lab:
 
         Where a switch's hash engine chooses, it is asked instead.
         """
-        engine = live_ecmp(self.name, self.asic.plan) if self.asic else None
+        engine = live_ecmp(self.name, self.asic.plan) if self.asic and self.asic.plays else None
         return paths(self.fabric, self.nodes, flows, sources, engine)
 
     def path(

@@ -85,6 +85,11 @@ class SoftAsic:
         except NotReady:
             return False
 
+    @property
+    def plays(self) -> bool:
+        """True while packets meet its programs: the kernel takes them off with asicd, but those of cls_bpf."""
+        return self.alive or _outlives(self.lab)
+
     def status(self) -> Mapping[str, str]:
         """What asicd says of itself: pid, nodes, attached, hook (tcx or cls_bpf), fifo. Raises NotReady."""
         return tell(self.lab, ["status"])[0]
@@ -230,6 +235,14 @@ def _hook() -> list[str]:
     if asked not in HOOKS:
         raise SpecError(f"{HOOK}={asked}", allowed="cls_bpf, or tcx, where the kernel has it: its default")
     return HOOKS[asked]
+
+
+def _outlives(lab: str) -> bool:
+    """Whether the programs stay on their ports without an asicd; it wrote that down (release.c)."""
+    try:
+        return (place.folder(lab) / "ports").read_text().startswith("1")
+    except OSError:
+        return False
 
 
 def _sizes(lab: str, wanted: LabPlan) -> list[str]:
