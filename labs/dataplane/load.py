@@ -55,7 +55,7 @@ def profile_of(source: Source, *, name: str) -> Profile:
     check_played(whole)
     rows = validated(ProfileFile, whole)
     check_rows(rows, whole)
-    profile = Profile(name, rows, without_effect(rows))
+    profile = Profile(name, rows, without_effect(rows), whole)
     check_ports(profile, whole)
     check_classes(profile, whole)
     return profile

@@ -124,7 +124,13 @@ def plan(
     Raises SpecError for a port or switch that the fabric does not have, for more reserved than a switch's pools hold,
     for a pause that the watchdog would take for a storm, and for more ways of hashing than the data plane holds.
     """
-    given = rates or {}
+    try:
+        return _planned(profile, fabric, rates or {}, mtu, seed)
+    except SpecError as error:
+        raise profile.placed(error) from None
+
+
+def _planned(profile: Profile, fabric: Fabric, given: Mapping[str, int], mtu: int, seed: int) -> LabPlan:
     speeds = {link.name: given.get(link.name, link.rate_bps) for link in fabric.links}
     _check_names(profile, fabric)
     check_switches(profile, fabric)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from labs.dataplane.config_db import GLOBAL, TABLES, PortQosRow, ProfileFile
@@ -31,8 +31,10 @@ from labs.dataplane.intent import (
 from labs.dataplane.selectors import EVERY, best, selector
 from labs.spec import derived_seed
 from topologies.ecmp import EcmpRule
+from topologies.errors import SpecError
 from topologies.fabric import Tier
 from topologies.units import GBIT, MBIT
+from topologies.yaml_source import Source
 
 REAL_RATE_BPS = 400 * GBIT
 POLL_MS = 100  # orchagent's own, where PFC_WD has no GLOBAL row
@@ -47,11 +49,19 @@ class Profile:
     """QoS for all switches. `rows` is the file as read; values from `load.py` are checked.
 
     `quanta` None: by each port's rate (`scaling.quanta`). `remarks` say what the file states without effect.
+    `source` is the file itself, for what only a fabric shows wrong.
     """
 
     name: str
     rows: ProfileFile
     remarks: tuple[str, ...] = ()
+    source: Source | None = field(default=None, repr=False, compare=False)
+
+    def placed(self, error: SpecError) -> SpecError:
+        """An error about one of the profile's tables, with file and line."""
+        if self.source is None or error.where.key.partition(".")[0] not in TABLES:
+            return error
+        return self.source.placed(error)
 
     @property
     def quanta(self) -> int | None:

@@ -262,3 +262,18 @@ def test_asicd_is_told_the_rows_of_a_later_profile_too(name: str) -> None:
     sizes = asic._sizes("a-lab", wanted)
     assert sizes[sizes.index("--groups") + 1] == str(wanted.groups + 1)
     assert sizes[sizes.index("--ports") + 1] == str(len(wanted.ports))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("RAILBED_ECMP:\n  leaf9: {mode: spray}\n", "own.yaml:3: RAILBED_ECMP.leaf9: found no switch"),
+        ("\nQUEUE:\n  leaf9:eth1|3: {scheduler: strict}\n", "own.yaml:4: QUEUE.'leaf9:eth1|3': found no node"),
+        ("BUFFER_POOL:\n  ingress_pool:\n    size: 90000\n", "own.yaml:4: BUFFER_POOL.ingress_pool.size: found 90000"),
+    ],
+)
+def test_what_only_a_fabric_shows_wrong_has_file_line_and_key(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "own.yaml").write_text(f"base: roce_default\n{text}")
+    with pytest.raises(SpecError) as caught:
+        plan(load_profile("own.yaml", tmp_path), FABRIC)
+    assert str(caught.value).startswith(str(tmp_path / said))
