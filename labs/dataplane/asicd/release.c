@@ -77,4 +77,10 @@ void asic_release(const char *folder, int strip)
 	}
 	namespace_close(&ns);
 	fclose(file);
+	/* The programs are gone: nobody may take them to be there by what the list says. */
+	file = clsact ? fopen(path, "r+e") : NULL;
+	if (file) {
+		fputc('0', file);
+		fclose(file);
+	}
 }
