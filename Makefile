@@ -74,8 +74,8 @@ test-containerlab: native setup-containerlab ## the same in containers alone, an
 
 nightly: test bench ## everything, and the benchmarks
 
-bench: native ## how long labs take to come up
-	@$(AS_ROOT) scripts/bench_lab_up
+bench: native ## how long labs take to come up; what packets, pauses and hashes cost
+	@failed=; for one in scripts/bench_*; do $(AS_ROOT) $$one || failed=1; done; [ -z "$$failed" ]
 
 lock: ## resolve requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

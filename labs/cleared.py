@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from labs import run_dir
 from labs.telemetry.asic_counters import AsicCounters, GroupCounters, PoolCounters, PortCounters, QueueCounters
 from labs.telemetry.asicd_counters import AsicdCounters
+from labs.telemetry.ecmp_counters import EcmpCounters
+from topologies.ecmp import EcmpMode
 
 FOLDER = "counters"
 Record = TypeVar("Record")
@@ -40,6 +42,8 @@ def clear(run_path: Path, what: str, counters: AsicCounters) -> Cleared:
         "pools": [astuple(one) for one in counters.pools],
         "asicd": astuple(counters.asicd),
         "moving": counters.moving,
+        "ecmp": [astuple(one) for one in counters.ecmp],
+        "engine": counters.engine,
     }
     run_dir.write(run_path, f"{FOLDER}/{what}.json", json.dumps(kept, separators=(",", ":")) + "\n")
     return Cleared(at, counters)
@@ -59,8 +63,14 @@ def cleared(run_path: Path, what: str) -> Cleared | None:
         pools=_records(PoolCounters, kept["pools"]),
         asicd=_records(AsicdCounters, [kept["asicd"]])[0],
         moving=kept["moving"],
+        ecmp=_ecmp(kept.get("ecmp", [])),
+        engine=kept.get("engine", False),
     )
     return Cleared(kept["at"], counters)
+
+
+def _ecmp(rows: list[list[Any]]) -> tuple[EcmpCounters, ...]:
+    return tuple(EcmpCounters(node, port, EcmpMode(mode), *counts) for node, port, mode, *counts in rows)
 
 
 def _records(kind: type[Record], rows: list[list[Any]]) -> tuple[Record, ...]:

@@ -8,7 +8,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -287,13 +287,13 @@ def sessions(node: str, lab_name: str | None, form: str) -> int:
 @click.option("--dport", type=click.IntRange(0, 65535), default=4791, show_default=True, help="RoCEv2's by default.")
 @click.option("--proto", type=click.Choice(["udp", "tcp"]), default="udp", show_default=True)
 @click.option("-6", "--ipv6", is_flag=True)
+@click.option("--dscp", type=click.IntRange(0, 63), default=0, show_default=True)
+@click.option("--queue-pair", type=click.IntRange(0, 2**24 - 1), help="RoCEv2's, at the destination.")
 @_lab_option
 @_format
-def path(src: str, dst: str, sport: int, dport: int, proto: str, ipv6: bool, lab_name: str | None, form: str) -> int:
-    """The exact path of a flow between two hosts, as the kernels on it answer. Exit 1 when it does not arrive."""
-    return views.show_path(
-        adopt_lab(_which(lab_name)), src, dst, sport=sport, dport=dport, proto=proto, ipv6=ipv6, form=form
-    )
+def path(src: str, dst: str, proto: str, ipv6: bool, lab_name: str | None, form: str, **flow: Any) -> int:
+    """The exact path of a flow between two hosts, as switches and kernels answer. Exit 1 when it does not arrive."""
+    return views.show_path(adopt_lab(_which(lab_name)), src, dst, proto=proto, ipv6=ipv6, form=form, **flow)
 
 
 @commands.command()
@@ -378,7 +378,7 @@ def schema(what: str) -> None:
 @click.argument("name")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
-    """Measure this workstation: dataplane, incast, lab_up; ARGUMENTS are that bench's own."""
+    """Measure this workstation: dataplane, ecmp, incast, lab_up; ARGUMENTS are that bench's own."""
     folder = Path(__file__).resolve().parents[1] / "scripts"
     known = sorted(path.name.removeprefix("bench_") for path in folder.glob("bench_*"))
     if name not in known:

@@ -8,6 +8,7 @@ from labs import counter_views, profile_views
 from labs.cleared import clear
 from labs.cli_options import dry_run_option, format_option, lab_option, which
 from labs.dataplane.asic import SoftAsic
+from labs.dataplane.ecmp_choices import played
 from labs.dataplane.load import load_profile
 from labs.errors import CapabilityMissing, SpecError
 from labs.lab import Lab, adopt_lab
@@ -38,7 +39,8 @@ def counters(
     """The soft ASIC's counters, of NODE or of all nodes, with SONiC's names.
 
     pfc, queue, ecn, watermark: what pfcstat, queuestat, wredstat and watermarkstat show. port: what became of every
-    packet; exit 1 when the fates do not sum to what came, 3 when packets were moving, so that nobody can tell.
+    packet; exit 1 when the fates do not sum to what came, 3 when packets were moving, so that nobody can tell. ecmp:
+    which members of equal-cost groups the switches' hash engine took.
     """
     lab = adopt_lab(which(lab_name))
     asic = soft_asic_of(lab)
@@ -54,7 +56,9 @@ def _clear(lab: Lab, asic: SoftAsic, what: str, node: str | None, *, dry_run: bo
     if node is not None:
         raise SpecError(f"--clear of {node} alone", allowed="no NODE: the counters of a lab are cleared together")
     if what == "watermark":
-        raise SpecError("--clear of watermarks", allowed="pfc, queue, ecn, port: a peak cannot be taken off again")
+        raise SpecError(
+            "--clear of watermarks", allowed="pfc, queue, ecn, port, ecmp: a peak cannot be taken off again"
+        )
     if dry_run:
         say(f"{lab.name}: {what} counters would be cleared")
         return
@@ -97,4 +101,4 @@ def show(name: str | None, rates: tuple[str, ...], lab_name: str | None, form: s
     lab = adopt_lab(which(lab_name))
     asic = soft_asic_of(lab)
     wanted = wanted or [port.rate_bps for port in asic.plan.ports]
-    profile_views.show_profile(asic.profile, wanted, form, lab=lab.name)
+    profile_views.show_profile(asic.profile, wanted, form, lab=lab.name, choices=played(asic.plan))

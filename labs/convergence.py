@@ -92,7 +92,7 @@ def wait_routes(fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *,
     with HostWatch() as host:
         waited = wait_until("routes match", watch.probe, lambda behind: not behind, within=within, grace=GRACE_S)
     verdict = routes_match(watch.expected, watch.look_again())
-    return vouch(_on_time(replace(verdict, budget_s=within), waited), host.sample())
+    return vouch(_on_time(replace(verdict, budget_s=within), waited), host.sample(), took_s=waited.took_s)
 
 
 def wait_converged(
@@ -144,7 +144,7 @@ def _wait_as_predicted(
         took_s=waited.took_s,
         within_s=within,
     )
-    return vouch(_on_time(verdict, waited), host.sample())
+    return vouch(_on_time(verdict, waited), host.sample(), took_s=waited.took_s)
 
 
 def _wait_at_rest(
@@ -178,7 +178,7 @@ def _wait_at_rest(
         took_s=waited.took_s,
         within_s=within,
     )
-    return vouch(_on_time(verdict, waited), host.sample())
+    return vouch(_on_time(verdict, waited), host.sample(), took_s=waited.took_s)
 
 
 def _table(node: LiveNode) -> RouteTable | None:

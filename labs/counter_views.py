@@ -1,6 +1,6 @@
 """The soft ASIC's counters as SONiC shows them: the tables of pfcstat, queuestat, wredstat and watermarkstat.
 
-`port` is ours: the fates of all packets, and whether they sum to what came.
+`port` is ours: the fates of all packets, and whether they sum to what came. So is `ecmp`: what the hash engine chose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from labs.errors import RunInvalid
 from labs.output import emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
 from labs.telemetry.asic_counters import QUEUES, AsicCounters, GroupCounters, PoolCounters, PortCounters, QueueCounters
+from labs.telemetry.ecmp_counters import EcmpCounters
 from labs.verdicts.ledger import lost_in_kernel, packets_conserved
 
 PRIORITIES = tuple(range(QUEUES))
@@ -58,6 +59,11 @@ class Shown:
     def groups(self) -> tuple[GroupCounters, ...]:
         """Their priority groups."""
         return tuple(one for one in self.counted.groups if self.node in {None, one.node})
+
+    @property
+    def ecmp(self) -> tuple[EcmpCounters, ...]:
+        """What their hash engines have chosen; nothing where no switch ever had one on."""
+        return tuple(one for one in self.counted.ecmp if self.node in {None, one.node})
 
     @property
     def pools(self) -> tuple[PoolCounters, ...]:
@@ -175,6 +181,18 @@ def _show_port(shown: Shown, form: str) -> int:
     return RunInvalid.exit_code if not verdict.valid else 0 if verdict.held else 1
 
 
+def _show_ecmp(shown: Shown, form: str) -> int:
+    """Ports that no packet was sent to by a mode have no row."""
+    if not shown.counted.engine:
+        say("no switch of this lab has the hash engine on")
+    if form == "json":
+        return _json(shown, ecmp=[one.to_dict() for one in shown.ecmp])
+    columns = ("Switch", "Port", "Mode", "Packets", "Bytes", "Flowlets", "Repicks", "Moved")
+    rows = [(one.node or "-", one.port or "-", one.mode.name.lower(), *one.counts.values()) for one in shown.ecmp]
+    _table(shown, columns, rows)
+    return 0
+
+
 def _fates(shown: Shown, port: PortCounters) -> dict[str, int]:
     """What became of the packets that came to a port's queues; those that waited when counting began are not new."""
     queues = _queues_of(shown.counted, port)
@@ -252,5 +270,12 @@ def _txq(queue: QueueCounters) -> tuple[str, str]:
 
 
 VIEWS: Mapping[str, Callable[[Shown, str], int]] = MappingProxyType(
-    {"pfc": _show_pfc, "queue": _show_queue, "ecn": _show_ecn, "watermark": _show_watermark, "port": _show_port}
+    {
+        "pfc": _show_pfc,
+        "queue": _show_queue,
+        "ecn": _show_ecn,
+        "watermark": _show_watermark,
+        "port": _show_port,
+        "ecmp": _show_ecmp,
+    }
 )

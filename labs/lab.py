@@ -18,6 +18,7 @@ from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
 from labs.dataplane.asic import SoftAsic
+from labs.dataplane.ecmp_state import live_ecmp
 from labs.errors import DeployFailed, LabError, LeftoverLab, NotReady
 from labs.foreign_lab import as_found, restored, stored
 from labs.index import LabRecord, Stage
@@ -209,15 +210,28 @@ class Lab:
         return observe.all_port_samples(self.nodes.values())
 
     def paths(self, flows: Sequence[FiveTuple], sources: Sequence[str]) -> tuple[FlowPath, ...]:
-        """The paths that the kernels of the fabric give these flows, each starting at its source host."""
-        return paths(self.fabric, self.nodes, flows, sources)
+        """The paths that the kernels of the fabric give these flows, each starting at its source host.
+
+        Where a switch's hash engine chooses, it is asked instead.
+        """
+        engine = live_ecmp(self.name, self.asic.plan) if self.asic and self.asic.plays else None
+        return paths(self.fabric, self.nodes, flows, sources, engine)
 
     def path(
-        self, src: str, dst: str, *, sport: int, dport: int, transport: Transport = Transport.UDP, family: int = 4
+        self,
+        src: str,
+        dst: str,
+        *,
+        sport: int,
+        dport: int,
+        transport: Transport = Transport.UDP,
+        family: int = 4,
+        dscp: int = 0,
+        queue_pair: int | None = None,
     ) -> FlowPath:
         """The path of one flow between the first cards of two hosts."""
         ends = [str(addressing.host_address(self.fabric, host, 1, family)) for host in (src, dst)]
-        return self.paths([FiveTuple(ends[0], ends[1], transport, sport, dport)], [src])[0]
+        return self.paths([FiveTuple(ends[0], ends[1], transport, sport, dport, dscp, queue_pair)], [src])[0]
 
     def wait_converged(self, within: float = CONVERGE_WITHIN, progress: Progress = lambda _: None) -> Verdict:
         """Wait until every session is up, every switch forwards as the oracle says and every host reaches every other.

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from labs.dataplane.ecmp_choices import Choice, stated
+from labs.dataplane.ecmp_intent import BY
 from labs.dataplane.profile import Profile
 from labs.dataplane.scaling import explain, rate
 from labs.output import emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
+from topologies.ecmp import FIVE_TUPLE, EcmpBy, EcmpMode, EcmpRule, HashField
 
+MANY = 6  # switches whose names are too many for a line
 Change = tuple[str, str, str, str | None, str | None]
 
 
-def show_profile(profile: Profile, rates: Sequence[int], form: str, *, lab: str | None = None) -> None:
-    """The tables of a profile, and a paragraph for each rate (bit/s). `lab` is the one that plays it now."""
+def show_profile(
+    profile: Profile,
+    rates: Sequence[int],
+    form: str,
+    *,
+    lab: str | None = None,
+    choices: Sequence[Choice] | None = None,
+) -> None:
+    """The tables of a profile, how its switches choose among equal-cost paths, and a paragraph for each rate (bit/s).
+
+    `lab` is the one that plays it now, `choices` what its switches do.
+    """
+    chosen = stated(profile) if choices is None else choices
     lines = {one: explain(profile, one) for one in sorted(set(rates))}
     if form == "json":
         emit_json(
@@ -22,6 +37,7 @@ def show_profile(profile: Profile, rates: Sequence[int], form: str, *, lab: str 
                 "profile": profile.name,
                 "lab": lab,
                 "config_db": profile.tables,
+                "ecmp": [_choice(one) for one in chosen],
                 "scaling": [{"rate_bps": one, "lines": list(said)} for one, said in lines.items()],
             }
         )
@@ -29,6 +45,7 @@ def show_profile(profile: Profile, rates: Sequence[int], form: str, *, lab: str 
     for table, rows in profile.tables.items():
         _show_table(table, rows)
         emit_line()
+    _show_choices(chosen)
     for one, said in lines.items():
         emit_line(f"At {rate(one)}:")
         for line in said:
@@ -46,10 +63,81 @@ def _show_table(table: str, rows: Mapping[str, Mapping[str, str]]) -> None:
         emit_table((table, *fields), [(key, *(row.get(field) for field in fields)) for key, row in rows.items()])
 
 
+def _show_choices(choices: Sequence[Choice]) -> None:
+    if all(choice.rule.mode is EcmpMode.KERNEL for choice in choices):
+        emit_line("Equal-cost paths, on every switch: the kernel's own hash")
+        emit_line()
+        return
+    columns = ("Equal-cost paths", "Class", "Mode", "Algorithm", "Fields", "Seed", "Offset", "Options")
+    emit_table(columns, [_line(choice) for choice in choices])
+    emit_line()
+
+
+def _line(choice: Choice) -> tuple[object, ...]:
+    rule, names = choice.rule, choice.switches
+    where = ", ".join(names) if len(names) < MANY else f"{names[0]} … {names[-1]} ({len(names)})"
+    mode = f"{_mode(rule)} by {_by(rule)}" if _by(rule) else _mode(rule)
+    hashed: tuple[object, ...] = (None, None, None, None)
+    if choice.hashes:
+        hashed = (
+            rule.algorithm.name,
+            _few_words(rule),
+            rule.seed if choice.seeded else "the lab's",
+            rule.offset,
+        )
+    options = ", ".join(f"{name} {str(value).lower()}" for name, value in _options(rule).items())
+    return where, _ranges(choice.classes), mode, *hashed, options or None
+
+
+def _choice(choice: Choice) -> dict[str, object]:
+    rule = choice.rule
+    shown: dict[str, object] = {"switches": list(choice.switches), "classes": list(choice.classes), "mode": _mode(rule)}
+    if _by(rule):
+        shown["by"] = _by(rule)
+    if choice.hashes:
+        seed = rule.seed if choice.seeded else None
+        shown |= {"algorithm": rule.algorithm.name, "fields": _fields(rule), "seed": seed, "offset": rule.offset}
+    return shown | _options(rule)
+
+
+def _mode(rule: EcmpRule) -> str:
+    return rule.mode.name.lower()
+
+
+def _by(rule: EcmpRule) -> str:
+    return rule.by.name.lower() if rule.mode in BY else ""
+
+
+def _fields(rule: EcmpRule) -> list[str]:
+    return [str(field.name) for field in HashField if field in rule.fields]
+
+
+def _few_words(rule: EcmpRule) -> str:
+    fields = _fields(rule)
+    if rule.fields & FIVE_TUPLE == FIVE_TUPLE:
+        fields = ["five-tuple", *(str(field.name) for field in HashField if field in rule.fields & ~FIVE_TUPLE)]
+    return ",".join(fields)
+
+
+def _options(rule: EcmpRule) -> dict[str, object]:
+    by_flowlet = rule.mode is EcmpMode.FLOWLET or (rule.mode is EcmpMode.ADAPTIVE and rule.by is EcmpBy.FLOWLET)
+    shown: dict[str, object] = {"gap_us": rule.gap_ns // 1000} if by_flowlet else {}
+    if rule.mode is EcmpMode.ADAPTIVE:
+        shown |= {"quantum": rule.quantum, "marked": rule.marked}
+    if rule.mode is EcmpMode.RESILIENT:
+        shown |= {"idle_ms": rule.idle_ms, "unbalanced_ms": rule.unbalanced_ms}
+    return shown
+
+
 def _from(row: Mapping[str, str], to: str) -> str:
-    """What is mapped to one value, as ranges: ``0-2, 6``."""
+    """What is mapped to one value."""
+    return _ranges(int(one) for one, value in row.items() if value == to)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers as ranges: ``0-2, 6``."""
     ranges: list[list[int]] = []
-    for number in sorted(int(one) for one, value in row.items() if value == to):
+    for number in sorted(numbers):
         if ranges and ranges[-1][-1] == number - 1:
             ranges[-1][1:] = [number]
         else:

@@ -304,28 +304,20 @@ def show_sessions(lab: Lab, node: str, form: str) -> int:
     return 0 if all(session.established for session in found) else 1
 
 
-def show_path(lab: Lab, src: str, dst: str, *, sport: int, dport: int, proto: str, ipv6: bool, form: str) -> int:
-    """One flow's path; 1 when it does not arrive."""
-    family = 6 if ipv6 else 4
-    found = lab.path(src, dst, sport=sport, dport=dport, transport=Transport(proto), family=family)
-    hops = [{"node": hop.node, "in": hop.in_port, "out": hop.out_port} for hop in found.hops]
+def show_path(lab: Lab, src: str, dst: str, *, proto: str, ipv6: bool, form: str, **told: Any) -> int:
+    """One flow's path; `told` as `Lab.path` takes it. 1 when it does not arrive."""
+    found = lab.path(src, dst, transport=Transport(proto), family=6 if ipv6 else 4, **told)
     if form == "json":
-        flow = found.five_tuple
+        hops = [{"node": hop.node, "in": hop.in_port, "out": hop.out_port, "one_of": hop.ways} for hop in found.hops]
+        flow = {"src": found.five_tuple.src, "dst": found.five_tuple.dst, "proto": proto, **told}
         emit_json(
-            {
-                "schema": SCHEMA,
-                "lab": lab.name,
-                "flow": {"src": flow.src, "dst": flow.dst, "proto": proto, "sport": sport, "dport": dport},
-                "hops": hops,
-                "end": found.end,
-                "broken": found.broken,
-            }
+            {"schema": SCHEMA, "lab": lab.name, "flow": flow, "hops": hops, "end": found.end, "broken": found.broken}
         )
     else:
         say(str(found.five_tuple))
-        emit_table(
-            ("node", "in", "out"), [*(tuple(hop.values()) for hop in hops), (found.end or found.broken, None, None)]
-        )
+        several = [f"one of {', '.join(hop.ways)}" if hop.also else hop.out_port for hop in found.hops]
+        rows = [(hop.node, hop.in_port, out) for hop, out in zip(found.hops, several, strict=True)]
+        emit_table(("node", "in", "out"), [*rows, (found.end or found.broken, None, None)])
     return 0 if found.end == dst else 1
 
 

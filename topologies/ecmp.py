@@ -71,9 +71,7 @@ class HashField(IntFlag):
     INNER_L4_DST_PORT = 1 << 18
 
 
-FIVE_TUPLE = (
-    HashField.IP_PROTOCOL | HashField.SRC_IP | HashField.DST_IP | HashField.L4_SRC_PORT | HashField.L4_DST_PORT
-)
+FIVE_TUPLE = HashField.IP_PROTOCOL | HashField.SRC_IP | HashField.DST_IP | HashField.L4_SRC_PORT | HashField.L4_DST_PORT
 MEMBERS = 64
 """Of a group; one with more is left to the kernel."""
 BUCKETS = 256

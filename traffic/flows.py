@@ -16,16 +16,24 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FiveTuple:
-    """What a flow-hashing switch tells flows apart by. Addresses are text, as they stand in packets."""
+    """What a flow-hashing switch tells flows apart by. Addresses are text, as they stand in packets.
+
+    Beside the five: `dscp`, which says by what rule a switch chooses, and for RoCEv2 the destination `queue_pair`,
+    which some rules look at; None where it is not known or there is none.
+    """
 
     src: str
     dst: str
     transport: Transport
     sport: int
     dport: int
+    dscp: int = 0
+    queue_pair: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.transport} {self.src}:{self.sport} > {self.dst}:{self.dport}"
+        dscp = f" dscp {self.dscp}" if self.dscp else ""
+        pair = "" if self.queue_pair is None else f" queue pair {self.queue_pair}"
+        return f"{self.transport} {self.src}:{self.sport} > {self.dst}:{self.dport}{dscp}{pair}"
 
 
 @dataclass(frozen=True, slots=True)

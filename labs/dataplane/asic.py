@@ -18,11 +18,13 @@ from pathlib import Path
 
 from labs import sysctl
 from labs.dataplane import abi, place
-from labs.dataplane.counters import AsicCounters, read_counters
+from labs.dataplane.abi_ecmp import EcmpProfile
+from labs.dataplane.counters import ENGINE_MAPS, AsicCounters, read_counters
 from labs.dataplane.load import load_profile
 from labs.dataplane.maps import read_maps
 from labs.dataplane.plan import LabPlan, PortPlan, plan
 from labs.dataplane.profile import Profile
+from labs.dataplane.slots import empty_slots, free_slots, profile_slots
 from labs.errors import DeployFailed, NotReady
 from labs.journal import Change, Journal
 from labs.run_dir import write
@@ -35,7 +37,6 @@ PROFILE_FOLDER = "profile"  # in the run directory: one file, what is being play
 # Fast ports that open again hand their backlog over at once: the kernel's default of 1000 frames can overflow.
 BACKLOG = {"net.core.netdev_max_backlog": 10_000}
 EXPEDITED = Path("/sys/kernel/rcu_expedited")  # asicd sets it while it attaches
-SPARE_PROFILES = 64
 # By tcx where the kernel has it; asked for by name to play an older kernel.
 HOOK = "RAILBED_ASIC_HOOK"
 HOOKS: Mapping[str, list[str]] = {"": [], "tcx": [], "cls_bpf": ["--cls-bpf"]}
@@ -84,6 +85,11 @@ class SoftAsic:
         except NotReady:
             return False
 
+    @property
+    def plays(self) -> bool:
+        """True while packets meet its programs: the kernel takes them off with asicd, but those of cls_bpf."""
+        return self.alive or _outlives(self.lab)
+
     def status(self) -> Mapping[str, str]:
         """What asicd says of itself: pid, nodes, attached, hook (tcx or cls_bpf), fifo. Raises NotReady."""
         return tell(self.lab, ["status"])[0]
@@ -105,18 +111,11 @@ class SoftAsic:
         if wanted.pool_places != self.plan.pool_places:
             raise SpecError("the profile has another number of pools", allowed="a profile whose pools are as many")
         used = {int(state.profile) for state in states.values()}
-        size = sizeof(abi.PortProfile)
-        slots = len(read_maps(place.maps(self.lab), {"profiles": size})["profiles"]) // size
-        free = [at for at in range(slots) if at not in used]
-        places = free[: len(wanted.profiles)]
-        if len(places) < len(wanted.profiles):
-            raise SpecError(
-                f"the profile needs {len(wanted.profiles)} kinds of port beside the {len(used)} in use",
-                allowed=f"{slots} in all",
-            )
-        lines = [*_pool_lines(wanted)]
-        lines += [f"profile at={at} bytes={made.hex()}" for at, made in zip(places, wanted.profiles, strict=False)]
-        lines += [f"apply port={p.number} profile={places[p.profile]} rate={p.rate_bps}" for p in wanted.ports]
+        sizes = {"profiles": sizeof(abi.PortProfile), "ecmps": sizeof(EcmpProfile)}
+        maps = read_maps(place.maps(self.lab), sizes, optional=ENGINE_MAPS)
+        slots = free_slots(wanted, used=used, profiles=maps["profiles"], ecmps=maps.get("ecmps", b""))
+        lines = [*_pool_lines(wanted), *slots.lines]
+        lines += [f"apply port={p.number} profile={slots.profiles[p.profile]} rate={p.rate_bps}" for p in wanted.ports]
         tell(self.lab, lines)
         self.profile, self.plan = profile, wanted
         _keep(self._run_dir, profile)
@@ -162,12 +161,7 @@ class SoftAsic:
 
 def plan_of(profile: Profile, fabric: Fabric, seed: int, rates: Mapping[str, int] | None = None) -> LabPlan:
     """The plan of a lab: its chances derive from the lab's one seed."""
-    return plan(profile, fabric, rates=rates, seed=derived_seed(seed, "soft-asic"))
-
-
-def profile_slots(wanted: LabPlan) -> int:
-    """How many profiles the map holds: those in use, those that are to replace them, and some to spare."""
-    return SPARE_PROFILES + 2 * len(wanted.profiles)
+    return plan(profile, fabric, rates=rates, seed=seed)
 
 
 def attach(
@@ -243,6 +237,14 @@ def _hook() -> list[str]:
     return HOOKS[asked]
 
 
+def _outlives(lab: str) -> bool:
+    """Whether the programs stay on their ports without an asicd; it wrote that down (release.c)."""
+    try:
+        return (place.folder(lab) / "ports").read_text().startswith("1")
+    except OSError:
+        return False
+
+
 def _sizes(lab: str, wanted: LabPlan) -> list[str]:
     stamp = 1 + derived_seed(0, f"stamp/{lab}") % (2**13 - 1)
     sizes = {
@@ -252,6 +254,7 @@ def _sizes(lab: str, wanted: LabPlan) -> list[str]:
         "pools": wanted.pool_places,
         "matrix": max(1, wanted.matrix_words),
         "stamp": stamp,
+        "groups": wanted.groups + 1,  # the first row is nobody's
     }
     return [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
 
@@ -263,8 +266,7 @@ def _pool_lines(wanted: LabPlan) -> Iterable[str]:
 
 def _lines(wanted: LabPlan, places: Mapping[str, Place]) -> list[str]:
     """What asicd is told to attach a plan."""
-    lines = [*_pool_lines(wanted)]
-    lines += [f"profile at={at} bytes={made.hex()}" for at, made in enumerate(wanted.profiles)]
+    lines = [*_pool_lines(wanted), *empty_slots(wanted).lines]
     for at, node in enumerate(wanted.nodes):
         first = node.ports[0].number if node.ports else 1
         lines.append(f"node at={at} netns={places[node.name].netns} first={first} count={len(node.ports)}")

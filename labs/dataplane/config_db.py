@@ -7,27 +7,30 @@ not play are refused by name (`UNPLAYED`), so that nothing is configured and the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field
 
+from labs.dataplane.field_types import Flag, LeafList, Number, Priorities
+from topologies.ecmp import HashField
 from topologies.load import Rate
 from topologies.validation import ALLOWED, ALLOWED_KEYS, Strict
 
 GLOBAL: Final = "GLOBAL"
 EVERY = "*"
 MOST_BYTES = 2**32 - 1  # the data plane's own counters
+MOST_MS = 3_600_000
+MOST_US = 60_000_000
 _PORT = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62}:)?(\*|[A-Za-z][A-Za-z0-9_./-]{0,14})"
 _RANGE = r"[0-7](-[0-7])?"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
 _DSCP = r"[0-9]|[1-5][0-9]|6[0-3]"
 _TC = r"[0-9]|1[0-5]"
+_SWITCH = r"(\*|tier:[a-z]+|[A-Za-z0-9][A-Za-z0-9_.-]{0,62})"
 PORT_WORDS = "a port: * (every one), eth1, leaf1:* or leaf1:eth1"
+SWITCH_WORDS = "switches: * (every one), tier:leaf or leaf1"
 NAME_WORDS = "a name of up to 32 letters, digits, ., - and _"
 
 UNPLAYED: Mapping[tuple[str, ...], str] = MappingProxyType(
@@ -39,7 +42,16 @@ UNPLAYED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("BUFFER_PORT_EGRESS_PROFILE_LIST",): "a port has no limits beside those of its queues",
         ("DEFAULT_LOSSLESS_BUFFER_PARAMETER",): "headroom is stated, not worked out by buffermgrd",
         ("LOSSLESS_TRAFFIC_PATTERN",): "headroom is stated, not worked out by buffermgrd",
-        ("SWITCH_HASH",): "hashing is the lab file's `hash`",
+        ("FG_NHG",): "buckets are RAILBED_ECMP's `mode: resilient`, for every group of a switch",
+        ("FG_NHG_PREFIX",): "buckets are RAILBED_ECMP's `mode: resilient`, for every group of a switch",
+        ("FG_NHG_MEMBER",): "buckets are RAILBED_ECMP's `mode: resilient`, for every group of a switch",
+        ("SWITCH_HASH", GLOBAL, "lag_hash"): "no LAGs are played",
+        ("SWITCH_HASH", GLOBAL, "lag_hash_algorithm"): "no LAGs are played",
+        ("SWITCH_HASH", GLOBAL, "ecmp_hash", "VLAN_ID"): "links carry no VLAN tags",
+        ("SWITCH_HASH", GLOBAL, "ecmp_hash", "INNER_VLAN_ID"): "links carry no VLAN tags",
+        ("SWITCH_TABLE", EVERY, "lag_hash_seed"): "no LAGs are played",
+        ("SWITCH_TABLE", EVERY, "lag_hash_offset"): "no LAGs are played",
+        ("SWITCH_TABLE", EVERY, "fdb_aging_time"): "switches route, they have no table of MAC addresses",
         ("SWITCH_TRIMMING",): "packets are dropped, not trimmed",
         ("PORT_QOS_MAP", "global"): "SONiC reads one map of it; `*` stands for every port",
         ("PORT_QOS_MAP", EVERY, "dot1p_to_tc_map"): "links carry no VLAN tags",
@@ -57,78 +69,13 @@ UNPLAYED: Mapping[tuple[str, ...], str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    """An integer, plain or as text. `words` describe it where the bounds alone do not."""
-
-    least: int
-    most: int
-    words: str = ""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.read)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        plain = {"type": "integer", "minimum": self.least, "maximum": self.most}
-        text = {"type": "string", "pattern": "^-?[0-9]{1,10}$"}
-        return {"anyOf": [plain, text], ALLOWED: self.words or f"an integer from {self.least} to {self.most}"}
-
-    def read(self, value: object) -> int:
-        """The number. Raises ValueError, which becomes an error with the words for what is allowed."""
-        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,10}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            raise ValueError
-        return value
-
-
-class _Flag:
-    """true or false, plain or as text."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._read)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": [True, False, "true", "false"], ALLOWED: "true or false"}
-
-    @staticmethod
-    def _read(value: object) -> bool:
-        if isinstance(value, bool):
-            return value
-        if value in {"true", "false"}:
-            return value == "true"
-        raise ValueError
-
-
-class _Priorities:
-    """PFC priorities as CONFIG_DB lists them: "3,4"."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._read)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        text = {"type": "string", "pattern": "^([0-7](,[0-7])*)?$"}
-        plain = {"type": "integer", "minimum": 0, "maximum": 7}
-        return {"anyOf": [text, plain], ALLOWED: 'priorities 0 to 7 with commas between, such as "3,4"'}
-
-    @staticmethod
-    def _read(value: object) -> frozenset[int]:
-        text = str(value)
-        if isinstance(value, bool) or not re.fullmatch(r"([0-7](,[0-7])*)?", text):
-            raise ValueError
-        listed = [int(word) for word in text.split(",") if word]
-        if len(set(listed)) < len(listed):
-            raise ValueError
-        return frozenset(listed)
-
-
 _Bytes = Annotated[int, Number(0, MOST_BYTES, f"bytes, from 0 to {MOST_BYTES}")]
 _SomeBytes = Annotated[int, Number(1, MOST_BYTES, f"bytes, from 1 to {MOST_BYTES}")]
 _Percent = Annotated[int, Number(0, 100, "percent, an integer from 0 to 100")]
 _Index = Annotated[int, Number(0, 7)]
 _Class = Annotated[int, Number(0, 15)]
-_Bool = Annotated[bool, _Flag()]
-_PriorityList = Annotated[frozenset[int], _Priorities()]
+_Bool = Annotated[bool, Flag()]
+_PriorityList = Annotated[frozenset[int], Priorities()]
 _Name = Annotated[str, Field(pattern=f"^{_NAME}$", json_schema_extra={ALLOWED: NAME_WORDS})]
 _RowName = Annotated[str, Field(pattern=f"^{_NAME}$")]
 _DscpKey = Annotated[str, Field(pattern=f"^({_DSCP})$")]
@@ -136,13 +83,29 @@ _TcKey = Annotated[str, Field(pattern=f"^({_TC})$")]
 _PriorityKey = Annotated[str, Field(pattern="^[0-7]$")]
 _PortKey = Annotated[str, Field(pattern=f"^{_PORT}$")]
 _PortRangeKey = Annotated[str, Field(pattern=rf"^{_PORT}\|{_RANGE}$")]
+_SwitchKey = Annotated[str, Field(pattern=f"^{_SWITCH}$")]
+_SwitchClassKey = Annotated[str, Field(pattern=rf"^{_SWITCH}(\|({_TC})(-({_TC}))?)?$")]
 _GlobalKey = Literal["GLOBAL"]
+# SONiC's fields alone: the queue pair is none of them.
+HASH_FIELDS = tuple(str(field.name) for field in HashField if field is not HashField.DST_QP)
+_HashFields = Annotated[
+    tuple[str, ...],
+    LeafList(HASH_FIELDS, "hash fields, each once"),
+]
+_Ms = Annotated[int, Number(0, MOST_MS, f"ms, from 0 to {MOST_MS}")]
 
 _RANGE_WORDS = "a port, | and {} 0 to 7 or a range of them, one port a row: *|3, eth1|3-4 or leaf1:eth1|3"
 _NAMED: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: NAME_WORDS})
 _BY_PORT: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: PORT_WORDS})
 _BY_QUEUE: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: _RANGE_WORDS.format("a queue")})
 _BY_GROUP: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: _RANGE_WORDS.format("a priority group")})
+_BY_SWITCH: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: SWITCH_WORDS})
+_BY_SWITCH_AND_CLASS: Any = Field(
+    default={},
+    json_schema_extra={
+        ALLOWED_KEYS: f"{SWITCH_WORDS}; and with it a traffic class 0 to 15 or a range: *|3, tier:leaf|3-4"
+    },
+)
 _GLOBAL_ONLY: Any = Field(default={}, json_schema_extra={ALLOWED_KEYS: GLOBAL})
 
 DscpMap = Annotated[dict[_DscpKey, _Class], Field(json_schema_extra={ALLOWED_KEYS: "DSCPs, quoted: '0' to '63'"})]
@@ -258,6 +221,32 @@ class ScaleRow(Strict):
     real_rate: Rate
 
 
+class SwitchHashRow(Strict):
+    """SWITCH_HASH: which fields of a packet are hashed, and how, on every switch."""
+
+    ecmp_hash: _HashFields | None = None
+    ecmp_hash_algorithm: Literal["CRC", "XOR", "RANDOM", "CRC_32LO", "CRC_32HI", "CRC_CCITT", "CRC_XOR"] | None = None
+
+
+class SwitchRow(Strict):
+    """SWITCH_TABLE, of SONiC's APPL_DB: without a seed, each tier's derives from the lab's."""
+
+    ecmp_hash_seed: Annotated[int, Number(0, 2**32 - 1)] | None = None
+    ecmp_hash_offset: Annotated[int, Number(0, 31)] | None = None
+
+
+class EcmpRow(Strict):
+    """RAILBED_ECMP: how switches choose among equal-cost next hops. Times are the lab's own, not of what it plays."""
+
+    mode: Literal["kernel", "switch_hash", "roce", "flowlet", "spray", "adaptive", "resilient", "weighted", "pinned"]
+    by: Literal["random", "round_robin", "packet", "flowlet", "queue_pair", "rail"] | None = None
+    gap_us: Annotated[int, Number(1, MOST_US, f"us, from 1 to {MOST_US}")] | None = None
+    quantum: _SomeBytes | None = None
+    idle_ms: _Ms | None = None
+    unbalanced_ms: _Ms | None = None
+    marked: _Bool | None = None
+
+
 class ProfileFile(Strict):
     """A profile: QoS once for all switches, in SONiC's CONFIG_DB tables."""
 
@@ -281,6 +270,9 @@ class ProfileFile(Strict):
         default={}, json_schema_extra={ALLOWED_KEYS: f"GLOBAL, or {PORT_WORDS}"}
     )
     CABLE_LENGTH: dict[_RowName, CableMap] = _NAMED
+    SWITCH_HASH: dict[_GlobalKey, SwitchHashRow] = _GLOBAL_ONLY
+    SWITCH_TABLE: dict[_SwitchKey, SwitchRow] = _BY_SWITCH
+    RAILBED_ECMP: dict[_SwitchClassKey, EcmpRow] = _BY_SWITCH_AND_CLASS
     RAILBED_PFC: dict[_GlobalKey, PfcRow] = _GLOBAL_ONLY
     RAILBED_SCALE: dict[_GlobalKey, ScaleRow] = _GLOBAL_ONLY
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from labs.dataplane import abi, place
 from labs.dataplane.abi import PortKind, packed_bytes, packed_packets
+from labs.dataplane.abi_ecmp import ECMP_MODES, EcmpCount
 from labs.dataplane.maps import read_maps
 from labs.dataplane.plan import LabPlan, NodePlan, PortPlan
 from labs.telemetry.asic_counters import (
@@ -27,10 +28,13 @@ from labs.telemetry.asic_counters import (
     QueueCounters,
 )
 from labs.telemetry.asicd_counters import AsicdCounters
+from labs.telemetry.ecmp_counters import EcmpCounters
+from topologies.ecmp import EcmpMode
 
 __all__ = [
     "AsicCounters",
     "AsicdCounters",
+    "EcmpCounters",
     "GroupCounters",
     "Held",
     "PoolCounters",
@@ -54,6 +58,9 @@ ENTRIES: Mapping[str, type[LittleEndianStructure]] = MappingProxyType(
 )
 WORD = 8  # an entry of `matrix`
 LOCKED = frozenset({"groups"})
+COUNTS = "ecmp_counts"
+ENGINE_MAPS = frozenset({COUNTS, "ecmps"})
+"""Those that asicd makes when the first switch of a lab turns the hash engine on."""
 
 Struct = TypeVar("Struct", bound=LittleEndianStructure)
 
@@ -62,7 +69,8 @@ def read_counters(lab_name: str, plan: LabPlan) -> AsicCounters:
     """What the soft ASIC of a running lab has counted. Raises NotReady when it is not attached."""
     folder = place.maps(lab_name)
     values = {"queues": sizeof(abi.QueueState), **{name: sizeof(kind) for name, kind in ENTRIES.items()}}
-    maps = read_maps(folder, {**values, "matrix": WORD}, locked=LOCKED)
+    values |= {"matrix": WORD, COUNTS: sizeof(EcmpCount)}
+    maps = read_maps(folder, values, locked=LOCKED, optional=ENGINE_MAPS)
     again = read_maps(folder, {"queues": values["queues"]})
     return decode(lab_name, plan, maps, moving=again["queues"] != maps["queues"])
 
@@ -79,6 +87,8 @@ def decode(lab_name: str, plan: LabPlan, maps: Mapping[str, bytes], *, moving: b
         reading.asicd(),
         tuple(reading.held()),
         moving,
+        tuple(reading.ecmps()),
+        COUNTS in maps,
     )
 
 
@@ -164,6 +174,16 @@ class _Reading:
                 row = words[port.matrix : port.matrix + len(node.ports) * abi.QUEUES]
                 if any(row):
                     yield from _row(node, port, row)
+
+    def ecmps(self) -> Iterator[EcmpCounters]:
+        """What counted something. Port 0 is where a group's members lead that are no ports of the lab."""
+        for at, state in enumerate(_layout(EcmpCount).iter_unpack(self.maps.get(COUNTS, b""))):
+            counts = state[:5]  # packets, bytes, flowlets, repicks, moved
+            number, mode = divmod(at, ECMP_MODES)
+            if any(counts) and number <= len(self.plan.ports):
+                port = self.plan.ports[number - 1] if number else None
+                node, name = (port.node, port.name) if port else ("", "")
+                yield EcmpCounters(node, name, EcmpMode(mode), *counts)
 
     def asicd(self) -> AsicdCounters:
         state = self._all("asicd", abi.AsicdState, 1)[0]

@@ -1,4 +1,7 @@
-"""What one port does, as the data plane reads it: PortIntent -> `struct port_profile`. Pure; units are asic.h's."""
+"""What one port does, as the data plane reads it: PortIntent -> `struct port_profile`. Pure; units are asic.h's.
+
+And how a class of a switch chooses among equal-cost next hops: EcmpRule -> `struct ecmp_profile`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from labs.dataplane import abi
 from labs.dataplane.abi import PROBABILITY_ONE, LimitMode, PgProfile, PortProfile, QueueProfile, WredProfile
+from labs.dataplane.abi_ecmp import EcmpProfile
 from labs.dataplane.intent import (
+    CLASSES,
     BufferPool,
     BufferProfile,
     Direction,
@@ -15,14 +20,40 @@ from labs.dataplane.intent import (
     SchedulerKind,
     Wred,
 )
+from topologies.ecmp import EcmpRule
 
 UNBOUNDED = 2**32 - 1
 # What a queue or priority group follows that no BUFFER_QUEUE or BUFFER_PG row names: SONiC's lossy profiles.
 LOSSY_ALPHA = 3
+NO_ECMP = (0,) * CLASSES
+
+
+def ecmp_profile(rule: EcmpRule) -> EcmpProfile:
+    """`struct ecmp_profile` of a rule."""
+    return EcmpProfile(
+        mode=rule.mode,
+        algorithm=rule.algorithm,
+        by=rule.by,
+        offset=rule.offset,
+        fields=rule.fields,
+        seed=rule.seed,
+        quantum=rule.quantum,
+        gap_ns=rule.gap_ns,
+        idle_ms=rule.idle_ms,
+        unbalanced_ms=rule.unbalanced_ms,
+        marked=rule.marked,
+    )
 
 
 def port_profile(
-    intent: PortIntent, *, pools: Sequence[BufferPool], pause_quanta: int, rate_bps: int, frame: int, host: bool = False
+    intent: PortIntent,
+    *,
+    pools: Sequence[BufferPool],
+    pause_quanta: int,
+    rate_bps: int,
+    frame: int,
+    host: bool = False,
+    ecmp_of_tc: Sequence[int] = NO_ECMP,
 ) -> PortProfile:
     """`struct port_profile` of a port.
 
@@ -33,12 +64,14 @@ def port_profile(
         rate_bps: its rate, at which a SCHEDULER.pir has no effect any more.
         frame: bytes of the largest frame, Ethernet header included.
         host: a NIC: it queues in the host's memory, without limits, marks and priority groups; PFC holds it back.
+        ecmp_of_tc: where each class' `struct ecmp_profile` stands, 0 for the kernel's own hash.
     """
     made = PortProfile(pfc_enable=_bits(intent.pfc_enable), quanta=pause_quanta)
     made.tc_of_dscp[:] = intent.dscp_to_tc
     made.queue_of_tc[:] = intent.tc_to_queue
     made.pg_of_tc[:] = intent.tc_to_pg
     made.queue_of_priority[:] = intent.pfc_to_queue
+    made.ecmp, made.ecmp_of_tc[:] = any(ecmp_of_tc), ecmp_of_tc
     prios, turns = _prios(intent.queues), _turns(intent.queues, frame)
     for queue in intent.queues:
         entry = QueueProfile(reserved=UNBOUNDED) if host else _queue(queue, pools)

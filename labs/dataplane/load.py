@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.dataplane.config_db import ProfileFile
+from labs.dataplane.ecmp_rules import check_classes
 from labs.dataplane.port_rules import check_ports
 from labs.dataplane.profile import Profile
 from labs.dataplane.profile_rules import check_played, check_rows, without_effect
@@ -40,7 +41,7 @@ def load_profile(ref: str, folder: Path | None = None) -> Profile:
     A path is relative to `folder`, that of the file which names the profile. Raises SpecError with file, line and key.
     """
     if ref in catalog():
-        source = read(PROFILES / f"{ref}.yaml")
+        source = _shipped(ref)
     elif is_path(ref):
         source = read((folder or Path()) / ref)
     else:
@@ -54,8 +55,9 @@ def profile_of(source: Source, *, name: str) -> Profile:
     check_played(whole)
     rows = validated(ProfileFile, whole)
     check_rows(rows, whole)
-    profile = Profile(name, rows, without_effect(rows))
+    profile = Profile(name, rows, without_effect(rows), whole)
     check_ports(profile, whole)
+    check_classes(profile, whole)
     return profile
 
 
@@ -93,6 +95,12 @@ def _loose(schema: Mapping[str, Any]) -> dict[str, Any]:
     return loose
 
 
+@lru_cache
+def _shipped(ref: str) -> Source:
+    """A profile that comes with railbed, read once: it does not change while we run, and everything builds on one."""
+    return read(PROFILES / f"{ref}.yaml")
+
+
 def _on_its_base(source: Source) -> Source:
     """The same source, with what its base says where it says nothing. Errors about that point at the line of `base`."""
     root = source.root
@@ -102,7 +110,7 @@ def _on_its_base(source: Source) -> Source:
     if ref not in catalog():
         found = f"found {show(ref)}{meant(str(ref), catalog())}"
         raise source.error((BASE,), found, allowed=f"a profile that comes with railbed: {', '.join(catalog())}")
-    base = _on_its_base(read(PROFILES / f"{ref}.yaml"))
+    base = _on_its_base(_shipped(str(ref)))
     own = _without(root, BASE)
     return Source(source.file, _merged(_moved(base.root, root.key_lines[BASE]), own, source, ref))
 

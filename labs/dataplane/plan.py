@@ -6,19 +6,23 @@ pools, whether it uses them or not; the rows of the ingress matrix stand one beh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 
 from labs.dataplane import abi
 from labs.dataplane.abi import PortKind
+from labs.dataplane.abi_ecmp import ECMP_PROFILES
 from labs.dataplane.config_db import GLOBAL
-from labs.dataplane.encoding import port_profile
+from labs.dataplane.ecmp_rules import check_switches
+from labs.dataplane.encoding import NO_ECMP, ecmp_profile, port_profile
 from labs.dataplane.intent import BufferPool, Direction, PortIntent
 from labs.dataplane.profile import BY_PORT, Profile
 from labs.dataplane.scaling import ETHERNET_HEADER, MTU, quanta, rate, watchdog_trap
 from labs.dataplane.selectors import EVERY, selector
+from labs.spec import derived_seed
+from topologies.ecmp import EcmpMode, EcmpRule
 from topologies.errors import SpecError, Where
 from topologies.fabric import Fabric, Link, Node
 from topologies.units import MIB
@@ -26,6 +30,8 @@ from topologies.validation import meant
 
 MOST_PORTS = 2**16 - 1  # asic.h: port_of_ifindex
 OWN_POOL_BYTES = 12 * MIB
+# A switch has a route, IPv4 and IPv6, for the addresses of every node, and few of the others have several ways.
+LEAST_GROUPS, MOST_GROUPS = 64, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +70,27 @@ class PortPlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """One node: its ports in the fabric's order, and its pools (none for a host)."""
+    """One node: its ports in the fabric's order, its pools (none for a host), its classes' rules (none for a host)."""
 
     name: str
     ports: tuple[PortPlan, ...]
     pools: tuple[PoolPlan, ...]
+    ecmp: tuple[EcmpRule, ...] = ()
 
 
 @dataclass(frozen=True)
 class LabPlan:
-    """What the maps hold, and how many entries: `profiles` are `struct port_profile`, each once."""
+    """What the maps hold, and how many entries: `profiles` are `struct port_profile`, each once.
+
+    `ecmps` are `struct ecmp_profile`, each once, that with number n at n - 1. `groups`: how many resilient groups there
+    is room for.
+    """
 
     nodes: tuple[NodePlan, ...]
     profiles: tuple[bytes, ...]
     matrix_words: int
+    ecmps: tuple[bytes, ...] = ()
+    groups: int = LEAST_GROUPS
 
     @cached_property
     def ports(self) -> tuple[PortPlan, ...]:
@@ -106,18 +119,27 @@ def plan(
         fabric: whose ports.
         rates: bit/s of links by name, where they are not the fabric's own.
         mtu: bytes of IP packet, which a turn of DWRR must have room for.
-        seed: what every port's pseudo-random sequence derives from.
+        seed: the lab's: every port's pseudo-random sequence derives from it, and every tier's hash seed.
 
-    Raises SpecError for a port that the fabric does not have, for more reserved than a switch's pools hold, and for a
-    pause that the watchdog would take for a storm.
+    Raises SpecError for a port or switch that the fabric does not have, for more reserved than a switch's pools hold,
+    for a pause that the watchdog would take for a storm, and for more ways of hashing than the data plane holds.
     """
-    given = rates or {}
+    try:
+        return _planned(profile, fabric, rates or {}, mtu, seed)
+    except SpecError as error:
+        raise profile.placed(error) from None
+
+
+def _planned(profile: Profile, fabric: Fabric, given: Mapping[str, int], mtu: int, seed: int) -> LabPlan:
     speeds = {link.name: given.get(link.name, link.rate_bps) for link in fabric.links}
     _check_names(profile, fabric)
+    check_switches(profile, fabric)
     _check_watchdog(profile, speeds)
     making = _Making(profile, mtu + ETHERNET_HEADER, seed, speeds, _numbers(fabric))
     nodes = tuple(making.node(node, fabric.links_of(node)) for node in fabric.nodes)
-    return LabPlan(nodes, tuple(making.profiles), making.matrix_words)
+    groups = 2 * len(nodes) * sum(1 for node in fabric.nodes if node.is_switch)
+    groups = min(max(groups, LEAST_GROUPS), MOST_GROUPS)
+    return LabPlan(nodes, tuple(making.profiles), making.matrix_words, tuple(making.ecmps), groups)
 
 
 def switch_pools(profile: Profile) -> tuple[BufferPool, ...]:
@@ -137,19 +159,32 @@ class _Making:
     rates: Mapping[str, int]
     numbers: Mapping[str, int]
     profiles: dict[bytes, int] = field(default_factory=dict)
-    known: dict[tuple[PortIntent, int, bool], int] = field(default_factory=dict)
+    known: dict[tuple[PortIntent, int, bool, tuple[int, ...]], int] = field(default_factory=dict)
+    ecmps: dict[bytes, int] = field(default_factory=dict)
     pools: int = 0
     matrix_words: int = 0
 
     def node(self, node: Node, links: Sequence[Link]) -> NodePlan:
         shared = switch_pools(self.profile) if node.is_switch else ()
         intents = [self.profile.port(node.name, link.end(node.name).name) for link in links]
-        ports = tuple(self.port(node, links, local, intent, shared) for local, intent in enumerate(intents))
+        rules = self.profile.ecmp(node.name, node.tier, self.seed) if node.is_switch else ()
+        told = partial(self.told, shared, tuple(self.chosen(rule) for rule in rules), host=not node.is_switch)
+        ports = tuple(self.port(node, links, local, intent, told) for local, intent in enumerate(intents))
         self.pools += abi.POOLS if shared else 0
-        return NodePlan(node.name, ports, tuple(_left(pool, intents, node.name) for pool in shared))
+        return NodePlan(node.name, ports, tuple(_left(pool, intents, node.name) for pool in shared), rules)
+
+    def chosen(self, rule: EcmpRule) -> int:
+        """The number of a rule's `struct ecmp_profile`, 0 for what is left to the kernel."""
+        if rule.mode is EcmpMode.KERNEL:
+            return 0
+        number = self.ecmps.setdefault(bytes(ecmp_profile(rule)), len(self.ecmps) + 1)
+        if number >= ECMP_PROFILES:
+            found = f"found more than {ECMP_PROFILES - 1} ways of hashing on the switches of the lab"
+            raise SpecError(found, allowed="fewer: rows and seeds for tiers", where=Where(key="RAILBED_ECMP"))
+        return number
 
     def port(
-        self, node: Node, links: Sequence[Link], local: int, intent: PortIntent, pools: Sequence[BufferPool]
+        self, node: Node, links: Sequence[Link], local: int, intent: PortIntent, told: Callable[[PortIntent, int], int]
     ) -> PortPlan:
         link = links[local]
         here, speed = link.end(node.name), self.rates[link.name]
@@ -163,20 +198,30 @@ class _Making:
             peer=self.numbers[str(link.far(node.name))],
             first=self.numbers[str(links[0].end(node.name))],
             local=local,
-            profile=self.told(intent, pools, speed, host=not node.is_switch),
+            profile=told(intent, speed),
             pools=self.pools if node.is_switch else 0,
             matrix=matrix,
             kind=PortKind.SWITCH if node.is_switch else PortKind.HOST,
             rate_bps=speed,
-            seed=_seed(self.seed, str(here)),
+            seed=_seed(derived_seed(self.seed, "soft-asic"), str(here)),
         )
 
-    def told(self, intent: PortIntent, pools: Sequence[BufferPool], speed: int, *, host: bool) -> int:
+    def told(
+        self, pools: Sequence[BufferPool], ecmp: tuple[int, ...], intent: PortIntent, speed: int, *, host: bool
+    ) -> int:
         """Where the port's profile stands among all; equal ones stand there once."""
-        key = (intent, speed, host)
+        key = (intent, speed, host, ecmp)
         if key not in self.known:
             pause = quanta(self.profile, speed)
-            made = port_profile(intent, pools=pools, pause_quanta=pause, rate_bps=speed, frame=self.frame, host=host)
+            made = port_profile(
+                intent,
+                pools=pools,
+                pause_quanta=pause,
+                rate_bps=speed,
+                frame=self.frame,
+                host=host,
+                ecmp_of_tc=ecmp or NO_ECMP,
+            )
             self.known[key] = self.profiles.setdefault(bytes(made), len(self.profiles))
         return self.known[key]
 

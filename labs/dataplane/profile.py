@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from labs.dataplane.config_db import GLOBAL, TABLES, PortQosRow, ProfileFile
+from labs.dataplane.ecmp_intent import ecmp_rules
 from labs.dataplane.intent import (
     CLASSES,
     DSCPS,
@@ -28,7 +29,12 @@ from labs.dataplane.intent import (
     Wred,
 )
 from labs.dataplane.selectors import EVERY, best, selector
+from labs.spec import derived_seed
+from topologies.ecmp import EcmpRule
+from topologies.errors import SpecError
+from topologies.fabric import Tier
 from topologies.units import GBIT, MBIT
+from topologies.yaml_source import Source
 
 REAL_RATE_BPS = 400 * GBIT
 POLL_MS = 100  # orchagent's own, where PFC_WD has no GLOBAL row
@@ -43,11 +49,19 @@ class Profile:
     """QoS for all switches. `rows` is the file as read; values from `load.py` are checked.
 
     `quanta` None: by each port's rate (`scaling.quanta`). `remarks` say what the file states without effect.
+    `source` is the file itself, for what only a fabric shows wrong.
     """
 
     name: str
     rows: ProfileFile
     remarks: tuple[str, ...] = ()
+    source: Source | None = field(default=None, repr=False, compare=False)
+
+    def placed(self, error: SpecError) -> SpecError:
+        """An error about one of the profile's tables, with file and line."""
+        if self.source is None or error.where.key.partition(".")[0] not in TABLES:
+            return error
+        return self.source.placed(error)
 
     @property
     def quanta(self) -> int | None:
@@ -96,6 +110,13 @@ class Profile:
         """A row of SCHEDULER. Raises KeyError when there is none."""
         row = self.rows.SCHEDULER[name]
         return Scheduler(SchedulerKind(row.type), row.weight or 1, row.pir)
+
+    def ecmp(self, node: str, tier: Tier, seed: int = 0) -> tuple[EcmpRule, ...]:
+        """How a switch chooses among equal-cost next hops, class by class.
+
+        `seed` is the lab's: where SWITCH_TABLE has no seed for a switch, that of its tier derives from it.
+        """
+        return ecmp_rules(self.rows, node, tier, derived_seed(seed, f"hash/{tier}"))
 
     def port(self, node: str, port: str) -> PortIntent:
         """What a port does. Ports that no row tells apart get the same value."""
@@ -184,6 +205,8 @@ def _of_priority(maps: Mapping[str, Mapping[str, int]], name: str | None) -> tup
 def _text(field: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, frozenset):
         return ",".join(map(str, sorted(value)))
     if field == "real_rate" and isinstance(value, int):

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 
 from labs.dataplane.config_db import EVERY, GLOBAL, TABLES, UNPLAYED, BufferProfileRow, PoolRow, ProfileFile, WredRow
+from labs.dataplane.ecmp_rules import check_ecmp
 from labs.dataplane.intent import Direction
 from labs.dataplane.profile import MARKS_GREEN, POLL_MS
 from labs.dataplane.selectors import selector
@@ -33,7 +34,7 @@ _REFERENCES = {
     "BUFFER_PG": {"profile": "BUFFER_PROFILE"},
     "BUFFER_QUEUE": {"profile": "BUFFER_PROFILE"},
 }
-_PLACES = {1: "a table", 2: "a row", 3: "a field"}
+_PLACES = {1: "a table", 2: "a row", 3: "a field", 4: "a word"}
 _OLD_REFERENCE = re.compile(r"\[([A-Z0-9_]+)\|([^\]]*)\]")
 
 
@@ -44,6 +45,8 @@ def check_played(source: Source) -> None:
             if known in UNPLAYED:
                 found = f"found {_PLACES[len(path)]} of SONiC that the soft ASIC does not play: {UNPLAYED[known]}"
                 raise source.error(path, found, allowed=_allowed_beside(path))
+        if len(path) == 4:
+            continue
         if value is None:
             raise source.error(path, "found nothing", allowed="a value; with a base, ~ takes out what the base has")
         if isinstance(value, str) and (old := _OLD_REFERENCE.fullmatch(value)):
@@ -56,6 +59,8 @@ def check_played(source: Source) -> None:
 def _allowed_beside(path: tuple[str, ...]) -> str:
     if len(path) == 1:
         return ", ".join(TABLES)
+    if len(path) == 4:
+        return "a list without it"
     return "a row for * or for ports" if path[1] == "global" else "a row without it"
 
 
@@ -67,6 +72,12 @@ def _tables_rows_fields(tables: Mapping[str, object]) -> Iterator[tuple[tuple[st
             yield (table, key), row
             for field, value in row.items() if isinstance(row, dict) else ():
                 yield (table, key, field), value
+                for word in value.split(",") if isinstance(value, str) else _texts(value):
+                    yield (table, key, field, word), None
+
+
+def _texts(value: object) -> list[str]:
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
 
 
 def check_rows(rows: ProfileFile, source: Source) -> None:
@@ -86,6 +97,7 @@ def check_rows(rows: ProfileFile, source: Source) -> None:
         _check_headroom(buffer, pool, source, ("BUFFER_PROFILE", name))
     _check_directions(rows, source)
     _check_watchdogs(rows, source)
+    check_ecmp(rows, source)
 
 
 def _check_references(rows: ProfileFile, source: Source) -> None:
@@ -228,4 +240,9 @@ def without_effect(rows: ProfileFile) -> tuple[str, ...]:
             said.append(f"SCHEDULER {name}: WRR counts packets; played as DWRR, which counts bytes")
     if rows.CABLE_LENGTH:
         said.append("CABLE_LENGTH: a virtual cable has no length; headroom is what BUFFER_PROFILE states")
+    if not any(row.mode != "kernel" for row in rows.RAILBED_ECMP.values()):
+        idle = [table for table in ("SWITCH_HASH", "SWITCH_TABLE") if getattr(rows, table)]
+        said += [
+            f"{table}: no row of RAILBED_ECMP turns the hash engine on, the kernel's hash decides" for table in idle
+        ]
     return tuple(said)

@@ -8,14 +8,16 @@ no word for begins with RAILBED_.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from labs.errors import RunInvalid, SpecError
 from labs.telemetry.asicd_counters import AsicdCounters
+from labs.telemetry.counting import COUNT, less
+from labs.telemetry.ecmp_counters import EcmpCounters, since
+from topologies.ecmp import EcmpMode
 
-COUNT = {"counts": True}
 QUEUES = 8
 NONE8 = (0,) * QUEUES
 
@@ -277,7 +279,8 @@ class Held:
 class AsicCounters:
     """Everything at one moment. Hosts have no groups and no pools. `held`: those words that are not 0.
 
-    `moving`: the queues changed while they were read, so that numbers that belong together may not agree.
+    `moving`: the queues changed while they were read, so that numbers that belong together may not agree. `ecmp`: what
+    the switches' hash engine has chosen, rows that counted something; `engine`: some switch has or had it on.
     """
 
     lab: str
@@ -288,6 +291,8 @@ class AsicCounters:
     asicd: AsicdCounters
     held: tuple[Held, ...] = ()
     moving: bool = False
+    ecmp: tuple[EcmpCounters, ...] = ()
+    engine: bool = False
 
     def port(self, node: str, port: str) -> PortCounters:
         """One port. Raises SpecError for one that the lab does not have."""
@@ -304,6 +309,12 @@ class AsicCounters:
     def pool(self, node: str, name: str) -> PoolCounters:
         """One buffer pool of a switch. Raises SpecError for one that the lab does not have."""
         return _one({(pool.node, pool.name): pool for pool in self.pools}, (node, name), f"pool {name} of {node}")
+
+    def chosen(self, node: str, port: str, mode: EcmpMode) -> EcmpCounters:
+        """How often the hash engine of a switch took a port by a mode. Raises SpecError for a port it does not have."""
+        self.port(node, port)
+        found = (one for one in self.ecmp if (one.node, one.port, one.mode) == (node, port, mode))
+        return next(found, EcmpCounters(node, port, mode))
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -328,13 +339,15 @@ class AsicCounters:
             raise RunInvalid(f"{self.lab}: the soft ASIC was started anew between two readings of its counters")
         return AsicCounters(
             self.lab,
-            _less(self.ports, earlier.ports),
-            _less(self.queues, earlier.queues),
-            _less(self.groups, earlier.groups),
+            less(self.ports, earlier.ports),
+            less(self.queues, earlier.queues),
+            less(self.groups, earlier.groups),
             self.pools,
             self.asicd - earlier.asicd,
             self.held,
             self.moving or earlier.moving,
+            since(self.ecmp, earlier.ecmp),
+            self.engine,
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -344,6 +357,7 @@ class AsicCounters:
             "queues": self.queues,
             "groups": self.groups,
             "pools": self.pools,
+            "ecmp": self.ecmp,
         }
         rows = {name: [record.to_dict() for record in records] for name, records in parts.items()}
         return {"lab": self.lab, **rows, "asicd": self.asicd.to_dict()}
@@ -355,31 +369,9 @@ class _Record(Protocol):
 
 Key = TypeVar("Key", bound=tuple[object, ...])
 Found = TypeVar("Found")
-Counted = TypeVar("Counted", PortCounters, QueueCounters, GroupCounters)
 
 
 def _one(all_of: Mapping[Key, Found], key: Key, what: str) -> Found:
     if key in all_of:
         return all_of[key]
     raise SpecError(f"found no {what}", allowed="one of the lab's own: railbed inspect lists its ports")
-
-
-def _less(later: tuple[Counted, ...], earlier: tuple[Counted, ...]) -> tuple[Counted, ...]:
-    """Record by record. Those of one lab stand in one order."""
-    return tuple(_minus(one, other) for one, other in zip(later, earlier, strict=True))
-
-
-def _minus(later: Counted, earlier: Counted) -> Counted:
-    kind: Any = type(later)
-    return kind(  # type: ignore[no-any-return]
-        *(
-            _apart(getattr(later, one.name), getattr(earlier, one.name)) if one.metadata else getattr(later, one.name)
-            for one in fields(later)
-        )
-    )
-
-
-def _apart(later: Any, earlier: Any) -> Any:
-    if isinstance(later, tuple):
-        return tuple(a - b for a, b in zip(later, earlier, strict=True))
-    return later - earlier

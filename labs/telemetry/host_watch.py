@@ -22,6 +22,9 @@ from labs.telemetry.samples import HostSample
 PERIOD_S = 0.02
 
 
+Ticks = tuple[tuple[int, int], ...]
+
+
 class HostWatch:
     """Watch the workstation for the length of a `with` block.
 
@@ -46,7 +49,7 @@ class HostWatch:
         self._thread = threading.Thread(target=self._watch, name="railbed-host-watch", daemon=True)
         self._worst_s = 0.0
         self._due_s = float("inf")
-        self._before: tuple[float, int, int, int | None] = (0.0, 0, 0, None)
+        self._before: tuple[float, Ticks, int | None] = (0.0, (), None)
         self._final: HostSample | None = None
 
     def __enter__(self) -> Self:
@@ -66,16 +69,17 @@ class HostWatch:
         """How the workstation fared since the block was entered."""
         if self._final is not None:
             return self._final
-        began, total_before, steal_before, stalled_before = self._before
-        now, total, steal, stalled = self._read()
-        lasted, ticks = now - began, total - total_before
+        began, ticks_before, stalled_before = self._before
+        now, ticks, stalled = self._read()
+        lasted, (steal, *of_each) = now - began, _stolen(ticks_before, ticks)
         waited = None if stalled is None or stalled_before is None else (stalled - stalled_before) / 1e6
         return HostSample(
             duration_s=lasted,
-            steal=(steal - steal_before) / ticks if ticks > 0 else 0.0,
+            steal=steal,
             # A thread that is overdue right now counts as late until now.
             starved_s=max(self._worst_s, now - self._due_s, 0.0),
             cpu_pressure=min(1.0, waited / lasted) if waited is not None and lasted > 0 else None,
+            steal_worst=max((steal, *of_each)),
         )
 
     def _watch(self) -> None:
@@ -86,13 +90,13 @@ class HostWatch:
                 return
             self._worst_s = max(self._worst_s, self._clock() - due)
 
-    def _read(self) -> tuple[float, int, int, int | None]:
-        total, steal = cpu_ticks(self._text("stat"))
+    def _read(self) -> tuple[float, Ticks, int | None]:
+        ticks = cpu_ticks(self._text("stat"))
         try:
             stalled = stalled_us(self._text("pressure/cpu"))
         except LabError:  # a kernel without pressure stall information, or with it switched off
             stalled = None
-        return self._clock(), total, steal, stalled
+        return self._clock(), ticks, stalled
 
     def _text(self, name: str) -> str:
         try:
@@ -101,17 +105,25 @@ class HostWatch:
             raise LabError(f"cannot read {self._proc / name}: {error.strerror}") from error
 
 
-def cpu_ticks(stat: str) -> tuple[int, int]:
-    """(total, steal) clock ticks of all CPUs together out of the text of ``/proc/stat``.
+def cpu_ticks(stat: str) -> Ticks:
+    """(total, steal) clock ticks out of the text of ``/proc/stat``: of all CPUs together, then of each.
 
     The ninth and tenth number (guest time) are already in the first two. Raises LabError for a text without the
     ``cpu`` line.
     """
-    for line in stat.splitlines():
-        if line.startswith("cpu "):
-            ticks = [int(word) for word in line.split()[1:9]]
-            return sum(ticks), ticks[7] if len(ticks) > 7 else 0
-    raise LabError("/proc/stat has no line for all CPUs")
+    lines = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+    if not lines or lines[0][0] != "cpu":
+        raise LabError("/proc/stat has no line for all CPUs")
+    counted = [[int(word) for word in words[1:9]] for words in lines]
+    return tuple((sum(ticks), ticks[7] if len(ticks) > 7 else 0) for ticks in counted)
+
+
+def _stolen(before: Ticks, after: Ticks) -> list[float]:
+    """The fraction of its time that was taken from all CPUs together, then from each, as far as both know them."""
+    return [
+        (steal - steal_before) / (total - total_before) if total > total_before else 0.0
+        for (total_before, steal_before), (total, steal) in zip(before, after, strict=False)
+    ]
 
 
 def stalled_us(pressure: str) -> int | None:

@@ -24,13 +24,14 @@ def in_order(
     """Judge that packets of a flow hardly ever overtake each other.
 
     Args:
-        gap_s: the silence that ends a flowlet. A sender that is held up for so long within a burst ends one in its
-            midst, rightly; so threads of the workstation may have woken a tenth of it late.
+        gap_s: the silence that ends a flowlet. A switch that the workstation holds up for half of it, while another
+            goes on, lets packets overtake each other that would not have: then what is false is invalid. What held,
+            held: nothing puts packets back in order.
         most: the share of packets that may come after a later one.
         host: the workstation meanwhile.
 
-    Invalid with fewer than 3 / `most` packets, when packets were lost (what is missing cannot be late), when the run
-    cannot vouch for itself, or when the workstation was starved.
+    Invalid with fewer than 3 / `most` packets, and when packets were lost: what is missing cannot be late. How well
+    the senders kept their schedule is no matter here.
     """
     received = sum(one.received_packets for one in report)
     late = {_name(one): one.received.reordered for one in report if one.received and one.received.reordered}
@@ -45,13 +46,15 @@ def in_order(
             tuple(f"{name}: {count}" for name, count in late.items())[:MOST_ROWS],
         ),
         fidelity=Fidelity.EMULATED,
-        budget_s=gap_s,
     )
     needed = math.ceil(RULE_OF_THREE / most)
     if received < needed:
         return verdict.invalid(f"{received} packets came, {needed} are needed to say {most:g}")
-    if lost or not report.valid:
-        return verdict.invalid(f"{lost} packets were lost" if lost else "; ".join(report.invalid_because))
+    if lost:
+        return verdict.invalid(f"{lost} packets were lost")
+    if not verdict.held and (host is None or host.starved_s > gap_s / 2):
+        fared = f"a thread woke {host.starved_s * 1e3:.1f} ms late" if host else "nobody watched the workstation"
+        return verdict.invalid(f"{fared}; the gap is {gap_s * 1e3:g} ms")
     return vouch(verdict, host)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from labs.verdicts import Evidence, Verdict
 from traffic.flows import FiveTuple, FlowResult, StreamResult, TrafficReport, Transport
 
 MOST_ROWS = 12
+Ports = tuple[str | tuple[str, ...], ...]
+"""What a flow leaves by, hop by hop; a tuple is several ports of one hop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +67,32 @@ def no_flow_lost_for_good(report: TrafficReport, *, final_s: float) -> Verdict:
     return verdict.invalid(blind[0].blind or "" if blind else "there are no flows")
 
 
-def path_prediction(
-    predicted: Mapping[FiveTuple, tuple[str, ...]], observed: Mapping[FiveTuple, tuple[str, ...]]
-) -> Verdict:
+def path_prediction(predicted: Mapping[FiveTuple, Ports], observed: Mapping[FiveTuple, Ports]) -> Verdict:
     """Judge that every flow took exactly the predicted ports (``("leaf1:eth1", "spine2:eth3")``, in order).
+
+    Where a prediction leaves several ports open (``(("leaf1:eth1", "leaf1:eth2"), "spine1:eth3")``), the packets were
+    seen on any of them; what comes after is judged only when all went by the first, as it is the first's. A flow that
+    was seen on several ports at a hop has them in a tuple too.
 
     Flows without a prediction are counted, not judged. Invalid when nothing is predicted, or when a predicted flow
     was not seen anywhere and no flow took a wrong path.
     """
     unseen = [flow for flow in predicted if flow not in observed]
-    wrong = [flow for flow, path in predicted.items() if flow in observed and observed[flow] != path]
+    wrong = [flow for flow, path in predicted.items() if flow in observed and not _took(path, observed[flow])]
     rows = tuple(f"{flow}: took {_path(observed[flow])}, predicted {_path(predicted[flow])}" for flow in wrong)
     right = len(predicted) - len(unseen) - len(wrong)
+    loose = [flow for flow, path in predicted.items() if any(len(_open(hop)) > 1 for hop in path)]
+    held = len([flow for flow in loose if flow in observed and flow not in wrong])
+    said = f"{right} of {len(predicted)} flows took the predicted path"
     verdict = Verdict(
         "every flow takes the predicted path",
         bool(predicted) and not unseen and not wrong,
         Evidence(
-            f"{right} of {len(predicted)} flows took the predicted path",
+            f"{said}, {held} of them one of several ways" if loose else said,
             {
                 "predicted": len(predicted),
                 "right": right,
+                "one_of_several": held,
                 "wrong": len(wrong),
                 "not_seen": [str(flow) for flow in unseen[:MOST_ROWS]],
                 "seen_without_prediction": len(observed.keys() - predicted.keys()),
@@ -95,6 +103,20 @@ def path_prediction(
     if wrong or (predicted and not unseen):
         return verdict
     return verdict.invalid(f"{len(unseen)} flows were not seen" if unseen else "nothing is predicted")
+
+
+def _took(predicted: Ports, observed: Ports) -> bool:
+    for hop, seen in zip(predicted, observed, strict=False):
+        allowed, ports = _open(hop), _open(seen)
+        if not ports or not set(ports) <= set(allowed):
+            return False
+        if set(ports) != {allowed[0]}:
+            return True  # what was predicted from here on is of another way
+    return len(predicted) == len(observed)
+
+
+def _open(hop: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (hop,) if isinstance(hop, str) else hop
 
 
 def _lives(result: FlowResult, final_s: float) -> Iterator[_Life]:
@@ -146,5 +168,5 @@ def _word(life: _Life) -> str:
     return "cannot be judged" if life.blind else "alive" if life.alive else "lost"
 
 
-def _path(ports: Sequence[str]) -> str:
-    return " > ".join(ports) or "no port"
+def _path(ports: Ports) -> str:
+    return " > ".join(" or ".join(_open(hop)) for hop in ports) or "no port"

@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p, memmove
 from dataclasses import dataclass
 from mmap import PAGESIZE, mmap
 from pathlib import Path
@@ -25,26 +25,32 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from labs.dataplane import abi
+from labs.dataplane import abi, abi_ecmp
 from labs.dataplane.abi import LimitMode, PortKind
+from topologies.ecmp import BUCKETS
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "labs" / "dataplane" / "bpf"
 FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
-PROGRAMS = ("ingress", "egress", "repair")
+PROGRAMS = ("ingress", "egress", "repair", "hash")
+OWN = ("stamp", "crc", "copied", "heard")  # of this folder
 
 LO = 1
 _DATASEC = 15  # BTF_KIND_DATASEC
 STAMP_MARK = 0x155
+PASS = 2**32 - 1  # TC_ACT_UNSPEC
+FRAME = 2048  # bytes at most of one that is run quickly
 SPOT = 32  # words of the ingress matrix that a port has: four ports a node
 
 # port -> (the node's first port, the port's number there, the far end, the node's pools)
 SWITCH_PORTS = {1: (1, 0, 5, 0), 2: (1, 1, 6, 0), 3: (1, 2, 7, 0), 4: (1, 3, 8, 0), 7: (7, 0, 3, 4), 8: (7, 1, 4, 4)}
 HOST_PORTS = {5: (5, 0, 1, 8), 6: (6, 0, 2, 8)}
-PORTS, POOLS, PROFILES = 9, 12, 4
+PORTS, POOLS, PROFILES, ECMP_GROUPS = 9, 12, 4, 8
 SWITCH_PROFILE, HOST_PROFILE = 1, 2
 
-_Seen = TypeVar("_Seen", bound="ctypes.Structure | c_int64")
+_Seen = TypeVar("_Seen", bound="ctypes.Structure | c_int64 | c_uint64")
+
+_Read = TypeVar("_Read", bound="ctypes.Structure | ctypes.Array[c_uint64]")
 
 _lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
 for _name, _result, _arguments in (
@@ -67,6 +73,9 @@ for _name, _result, _arguments in (
     ("btf__name_by_offset", c_char_p, (c_void_p, c_uint32)),
     ("bpf_map_lookup_elem", c_int, (c_int, c_void_p, c_void_p)),
     ("bpf_map_update_elem", c_int, (c_int, c_void_p, c_void_p, c_uint64)),
+    ("bpf_map_delete_elem", c_int, (c_int, c_void_p)),
+    ("bpf_map_update_batch", c_int, (c_int, c_void_p, c_void_p, c_void_p, c_void_p)),
+    ("bpf_map_create", c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     ("bpf_link_create", c_int, (c_int, c_int, c_int, c_void_p)),
     ("ring_buffer__new", c_void_p, (c_int, c_void_p, c_void_p, c_void_p)),
     ("ring_buffer__consume", c_int, (c_void_p,)),
@@ -129,6 +138,7 @@ class Ran(NamedTuple):
     mark: int
     priority: int
     frame: bytes
+    cb: tuple[int, ...] = ()
 
     @property
     def queue(self) -> int:
@@ -173,25 +183,25 @@ class Bench:
         self._open: list[int] = []
         self._memory: list[mmap] = []
         self._told: list[Told] = []
-        self._fds: dict[str, int] = {}
+        self.fds: dict[str, int] = {}
         self._programs: dict[tuple[str, int], int] = {}
-        self._repair = self._load("repair")
-        self._stamped = self._load("stamp")
-        self.ports = self._see("ports", abi.PortState, PORTS)
-        self.profiles = self._see("profiles", abi.PortProfile, PROFILES)
-        self.queues = self._see("queues", abi.QueueState, PORTS * abi.QUEUES)
-        self.pools = self._see("pools", abi.PoolState, POOLS)
-        self.matrix = self._see("matrix", c_int64, PORTS * SPOT)
-        self.impairments = self._see("impairments", abi.Impairment, PORTS)
-        self.receivers = self._see("receivers", abi.Receiver, PORTS)
+        self._repair = self.load("repair")
+        self._stamped = self.load("stamp")
+        self.ports = self.see("ports", abi.PortState, PORTS)
+        self.profiles = self.see("profiles", abi.PortProfile, PROFILES)
+        self.queues = self.see("queues", abi.QueueState, PORTS * abi.QUEUES)
+        self.pools = self.see("pools", abi.PoolState, POOLS)
+        self.matrix = self.see("matrix", c_int64, PORTS * SPOT)
+        self.impairments = self.see("impairments", abi.Impairment, PORTS)
+        self.receivers = self.see("receivers", abi.Receiver, PORTS)
         self._hear = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)(self._heard)
         self._ring = _done(
-            _lib.ring_buffer__new(self._fds["events"], ctypes.cast(self._hear, c_void_p), None, None), "events"
+            _lib.ring_buffer__new(self.fds["events"], ctypes.cast(self._hear, c_void_p), None, None), "events"
         )
 
     # --- loading
 
-    def _load(self, name: str, ports: Mapping[int, int] | None = None) -> int:
+    def load(self, name: str, ports: Mapping[int, int] | None = None) -> int:
         """Load an object; `ports` says which port an interface is. Returns its program."""
         opened = _done(_lib.bpf_object__open_file(os.fsencode(self._objects[name]), None), name)
         self._open.append(opened)
@@ -204,6 +214,10 @@ class Bench:
             "matrix": PORTS * SPOT,
             "impairments": PORTS,
             "receivers": PORTS,
+            "ecmp_counts": PORTS * abi_ecmp.ECMP_MODES,
+            "routes": PORTS,
+            "bucket_seen": ECMP_GROUPS * BUCKETS,
+            "turns": PORTS,
         }
         maps = {}
         at = None
@@ -214,12 +228,12 @@ class Bench:
                 self._set_constants(opened, found, ports or {})
                 continue
             _done(_lib.bpf_map__set_pin_path(found, None), called)
-            if called in self._fds:
-                _done(_lib.bpf_map__reuse_fd(found, self._fds[called]), called)
+            if called in self.fds:
+                _done(_lib.bpf_map__reuse_fd(found, self.fds[called]), called)
             elif called in sizes:
                 _done(_lib.bpf_map__set_max_entries(found, sizes[called]), called)
         _done(_lib.bpf_object__load(opened), name)
-        self._fds = {called: _lib.bpf_map__fd(found) for called, found in maps.items()} | self._fds
+        self.fds = {called: _lib.bpf_map__fd(found) for called, found in maps.items()} | self.fds
         return _done(_lib.bpf_program__fd(_lib.bpf_object__next_program(opened, None)), name)
 
     @staticmethod
@@ -245,10 +259,10 @@ class Bench:
         for ifindex, port in ports.items():
             table[ifindex - first] = port
 
-    def _see(self, name: str, kind: type[_Seen], count: int) -> ctypes.Array[_Seen]:
+    def see(self, name: str, kind: type[_Seen], count: int) -> ctypes.Array[_Seen]:
         stride = (ctypes.sizeof(kind) + 7) & ~7
         assert stride == ctypes.sizeof(kind), f"{name}: an array map's values lie {stride} bytes apart"
-        self._memory.append(mmap(self._fds[name], -(-stride * count // PAGESIZE) * PAGESIZE))
+        self._memory.append(mmap(self.fds[name], -(-stride * count // PAGESIZE) * PAGESIZE))
         return cast("ctypes.Array[_Seen]", (kind * count).from_buffer(self._memory[-1]))
 
     def close(self) -> None:
@@ -304,15 +318,40 @@ class Bench:
         word = self.matrix[port * SPOT + local * abi.QUEUES + pg]
         return abi.packed_packets(word), abi.packed_bytes(word)
 
+    def read(self, name: str, at: int, into: _Read) -> _Read:
+        """An element of an array that is not live memory here."""
+        _done(_lib.bpf_map_lookup_elem(self.fds[name], ctypes.byref(c_uint32(at)), ctypes.byref(into)), name)
+        return into
+
+    def write(self, name: str | int, key: Any, value: Any) -> None:
+        """An element of a map, by name or file descriptor."""
+        number = self.fds[name] if isinstance(name, str) else name
+        _done(_lib.bpf_map_update_elem(number, ctypes.byref(key), ctypes.byref(value), 0), str(name))
+
+    def delete(self, name: str, key: Any) -> None:
+        """An element of a map goes."""
+        _done(_lib.bpf_map_delete_elem(self.fds[name], ctypes.byref(key)), name)
+
+    def clear(self, name: str, entries: int, size: int) -> None:
+        """Zeros for the first entries, of so many bytes each, of an array."""
+        keys, values, count = (c_uint32 * entries)(*range(entries)), bytes(entries * size), c_uint32(entries)
+        _done(_lib.bpf_map_update_batch(self.fds[name], keys, values, ctypes.byref(count), None), name)
+
+    @staticmethod
+    def trie(key: int, value: int, entries: int) -> int:
+        """A new map of prefixes. Returns its descriptor, the caller's to close."""
+        opts = (c_uint32 * 8)(32, 0, 0, 0, 0, 0, 0, 1)  # size (8 bytes), BTF ids, inner map, BPF_F_NO_PREALLOC
+        return _done(_lib.bpf_map_create(11, b"prefixes", key, value, entries, opts), "bpf_map_create")
+
     def group(self, port: int, pg: int) -> abi.PgState:
         found = abi.PgState()
         key = c_uint32(port * abi.QUEUES + pg)
-        _done(_lib.bpf_map_lookup_elem(self._fds["groups"], ctypes.byref(key), ctypes.byref(found)), "groups")
+        _done(_lib.bpf_map_lookup_elem(self.fds["groups"], ctypes.byref(key), ctypes.byref(found)), "groups")
         return found
 
     def set_group(self, port: int, pg: int, state: abi.PgState) -> None:
         key = c_uint32(port * abi.QUEUES + pg)
-        _done(_lib.bpf_map_update_elem(self._fds["groups"], ctypes.byref(key), ctypes.byref(state), 0), "groups")
+        _done(_lib.bpf_map_update_elem(self.fds["groups"], ctypes.byref(key), ctypes.byref(state), 0), "groups")
 
     def told(self) -> list[Told]:
         """The events since this was last asked."""
@@ -355,16 +394,49 @@ class Bench:
             return STAMP_MARK << 19 | (7 if self.ports[port].kind == PortKind.SWITCH else queue)
         return STAMP_MARK << 19 | int(self.ports[came].local) << 7 | abi.STAMP_CHARGED | pg << 3 | queue
 
+    def run(self, program: int, frame: bytes, *cb: int, repeat: int = 1) -> Ran:
+        """A program that `load` gave, with words in skb->cb."""
+        return self._run(program, frame, _SkBuff(cb=cb, ifindex=LO), repeat)
+
+    @staticmethod
+    def quick(program: int) -> Callable[[bytes, int], list[int]]:
+        """Runs a program on one frame after the other, with cb[0]; what it left in cb[1..3]. Frames are not given back.
+
+        A frame takes some two microseconds: what a run needs is made once.
+        """
+        data, context, after = ctypes.create_string_buffer(FRAME), _SkBuff(ifindex=LO), _SkBuff()
+        run = _Run(
+            sz=ctypes.sizeof(_Run),
+            data_in=ctypes.addressof(data),
+            ctx_in=ctypes.addressof(context),
+            ctx_out=ctypes.addressof(after),
+            ctx_size_in=ctypes.sizeof(_SkBuff),
+            ctx_size_out=ctypes.sizeof(_SkBuff),
+        )
+        said = (c_uint32 * 5).from_buffer(after, _SkBuff.cb.offset)
+        start, options = _lib.bpf_prog_test_run_opts, ctypes.byref(run)
+
+        def once(frame: bytes, word: int) -> list[int]:
+            size = run.data_size_in = len(frame)
+            assert size <= FRAME
+            memmove(data, frame, size)
+            context.cb[0], run.data_size_out = word, 0  # where a run writes the frame's size
+            _done(start(program, options), "BPF_PROG_RUN")
+            assert run.retval == PASS
+            return said[1:4]
+
+        return once
+
     def repair(self, what: abi.Repair) -> int:
         """What asicd asks for, after 14 bytes of nothing. Returns the program's verdict."""
         return self._run(self._repair, bytes(14) + bytes(what) + bytes(32), _SkBuff(ifindex=LO), 1).verdict
 
     def _of_port(self, name: str, port: int) -> int:
         if (name, port) not in self._programs:
-            program = self._programs[name, port] = self._load(name, {LO: port})
+            program = self._programs[name, port] = self.load(name, {LO: port})
             if name == "ingress":
                 key, value = c_uint32(port), c_uint32(program)
-                table = self._fds["programs"]
+                table = self.fds["programs"]
                 _done(_lib.bpf_map_update_elem(table, ctypes.byref(key), ctypes.byref(value), 0), "programs")
         return self._programs[name, port]
 
@@ -385,14 +457,15 @@ class Bench:
             repeat=repeat,
         )
         _done(_lib.bpf_prog_test_run_opts(program, ctypes.byref(run)), "BPF_PROG_RUN")
-        return Ran(c_int(run.retval).value, after.mark, after.priority, made.raw[: run.data_size_out])
+        left = made.raw[: run.data_size_out]
+        return Ran(c_int(run.retval).value, after.mark, after.priority, left, tuple(after.cb))
 
     # --- on real interfaces of the current network namespace
 
     def attach(self, name: str, ifindex: int, port: int) -> int:
         """Put a program on an interface, by tcx. Returns the link, which holds it there until it is closed."""
-        program = self._load(name, {ifindex: port})
-        hook = {"ingress": 46, "egress": 47}[name]
+        program = self.load(name, {ifindex: port})
+        hook = 47 if name == "egress" else 46
         return _done(_lib.bpf_link_create(program, ifindex, hook, None), f"tcx on {ifindex}")
 
 
@@ -400,8 +473,8 @@ class Bench:
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The programs, compiled as scripts/build_native does, and the bench's own."""
     folder = tmp_path_factory.mktemp("objects")
-    sources = {name: SOURCES / f"{name}.bpf.c" for name in PROGRAMS} | {"stamp": HERE / "stamp.bpf.c"}
-    return {name: compile_bpf(source, folder) for name, source in sources.items()}
+    sources = {name: SOURCES / f"{name}.bpf.c" for name in PROGRAMS} | {name: HERE / f"{name}.bpf.c" for name in OWN}
+    return {name: compile_bpf(source, folder, SOURCES) for name, source in sources.items()}
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ MAP_VALUES = {
     "receivers": "receiver",
     "asicd": "asicd_state",
 }
+ENGINE_MAP_VALUES = {"ecmps": "ecmp_profile", "ecmp_counts": "ecmp_count", "flowlets": "flowlet"}
 EVERYTHING = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -74,9 +75,26 @@ def enums(types: Types) -> dict[str, dict[str, int]]:
     }
 
 
+def said_to_be(types: Types, map_name: str) -> Types:
+    """Where an object declares a map."""
+    return [kind for kind in types if kind["kind"] == "VAR" and kind["name"] == map_name]
+
+
+def pointed_to(types: Types, declared: dict[str, Any], member: str) -> dict[str, Any]:
+    """What a map's `key` or `value` is."""
+    value = next(m for m in declared["members"] if m["name"] == member)
+    found: dict[str, Any] = types[types[value["type_id"] - 1]["type_id"] - 1]
+    return found
+
+
+def value_of(types: Types, map_name: str) -> str:
+    (declared,) = said_to_be(types, map_name)
+    return str(pointed_to(types, types[declared["type_id"] - 1], "value")["name"])
+
+
 @pytest.fixture(scope="session")
 def compiled(objects: Mapping[str, Path], btf: Callable[[Path], Types]) -> Mapping[str, Types]:
-    return {name: btf(path) for name, path in objects.items() if name != "stamp"}
+    return {name: btf(objects[name]) for name in ("ingress", "egress", "repair", "hash")}
 
 
 def everything(header: str, folder: Path, compile_program: Callable[..., Path]) -> Path:
@@ -107,10 +125,27 @@ def test_structures(compiled: Mapping[str, Types], header: Types, name: str) -> 
 def test_the_values_of_maps(compiled: Mapping[str, Types], map_name: str, struct: str) -> None:
     """In every object a map of this name has values of this structure."""
     for types in compiled.values():
-        declared = next(t for t in types if t["kind"] == "VAR" and t["name"] == map_name)
-        value = next(m for m in types[declared["type_id"] - 1]["members"] if m["name"] == "value")
-        assert types[types[value["type_id"] - 1]["type_id"] - 1]["name"] == struct
+        assert value_of(types, map_name) == struct
         assert layout(types, struct) == ours(struct)
+
+
+@pytest.mark.parametrize(("map_name", "struct"), ENGINE_MAP_VALUES.items())
+def test_the_values_of_the_hash_engines_maps(compiled: Mapping[str, Types], map_name: str, struct: str) -> None:
+    """The engine's object alone has them; no other makes them."""
+    assert value_of(compiled["hash"], map_name) == struct
+    assert layout(compiled["hash"], struct) == ours(struct)
+    assert [name for name, types in compiled.items() if any(said_to_be(types, map_name))] == ["hash"]
+
+
+def test_the_routes_of_a_switch(compiled: Mapping[str, Types]) -> None:
+    """A map of maps says how large the inner ones' keys and values are."""
+    types = compiled["hash"]
+    (trie,) = [kind for kind in types if kind["kind"] == "STRUCT" and kind["name"] == "routes_of_a_switch"]
+    sizes = {
+        member["name"]: types[types[member["type_id"] - 1]["type_id"] - 1].get("nr_elems") for member in trie["members"]
+    }
+    assert (sizes["key_size"], sizes["value_size"]) == (ours("route_key")[1], ours("ecmp_group")[1])
+    assert said_to_be(types, "routes")
 
 
 @pytest.mark.parametrize("name", abi.ENUMS)

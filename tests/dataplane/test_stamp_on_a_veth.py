@@ -1,5 +1,8 @@
 """On a real veth, between two network namespaces: the stamp that egress writes arrives, mark and priority do not.
 
+What then steers the packet is the hash engine's own hash, which the kernel sees where it looks; also of a large packet,
+whose headers lie where programs cannot look.
+
 Frames are sent by a packet socket whose mark says which port they came in by. No queue stands on the interface, so
 each has arrived when send returns. Both namespaces have no name and end with this test.
 """
@@ -19,12 +22,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labs.dataplane import abi
+from labs.dataplane.abi_ecmp import ECMP_ENGINE, ECMP_PROFILES, EcmpProfile
+from labs.dataplane.encoding import ecmp_profile
+from topologies.ecmp import EcmpMode, EcmpRule
+from topologies.switch_hash import mix, raw_hash
 
 if TYPE_CHECKING:
     from tests.dataplane.conftest import Bench
 
 OUT, IN = 3, 7
 CLONE_NEWNET = 0x40000000
+RULE = EcmpRule(EcmpMode.SWITCH_HASH, seed=1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,14 +66,21 @@ def veth() -> Iterator[tuple[int, int]]:
             enter(namespace)
             # Nothing but our frames may cross.
             Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-            subprocess.run(["ip", "link", "set", name, "up"], check=True, timeout=10)
+            subprocess.run(["ip", "link", "set", name, "mtu", "9000", "up"], check=True, timeout=10)
         yield near, far
 
 
 @pytest.fixture
-def wire(bench: Bench) -> Iterator[Callable[[bytes, int], None]]:
+def ends() -> Iterator[tuple[int, int]]:
+    with veth() as namespaces:
+        yield namespaces
+
+
+@pytest.fixture
+def wire(bench: Bench, ends: tuple[int, int]) -> Iterator[Callable[[bytes, int], None]]:
     """The programs on a veth, egress of port 3 and ingress of port 7; gives what sends a frame with a mark."""
-    with veth() as (near, far), ExitStack() as stack:
+    near, far = ends
+    with ExitStack() as stack:
         enter(far)
         stack.callback(os.close, bench.attach("ingress", socket.if_nametoindex("far"), IN))
         enter(near)
@@ -78,6 +93,34 @@ def wire(bench: Bench) -> Iterator[Callable[[bytes, int], None]]:
             assert sender.send(frame) == len(frame)
 
         yield send
+
+
+class Heard(ctypes.Structure):
+    """struct heard: what heard.bpf.c saw of the last packet."""
+
+    _fields_ = (
+        ("hash", ctypes.c_uint32),
+        ("cb", ctypes.c_uint32 * 4),
+        ("gathered", ctypes.c_uint32),
+        ("len", ctypes.c_uint32),
+        ("packets", ctypes.c_uint32),
+    )
+
+
+@pytest.fixture
+def heard(bench: Bench, ends: tuple[int, int], wire: Callable[[bytes, int], None]) -> Iterator[Heard]:
+    """The far end's port goes on in the hash engine, which has no routes; and what hears is behind it."""
+    del wire  # ingress has to stand there first
+    near, far = ends
+    bench.write("engines", ctypes.c_uint32(ECMP_ENGINE), ctypes.c_uint32(bench.load("hash")))
+    bench.see("ecmps", EcmpProfile, ECMP_PROFILES)[1] = ecmp_profile(RULE)
+    bench.profile.ecmp = 1
+    bench.profile.ecmp_of_tc[:] = [1] * abi.CLASSES
+    enter(far)
+    link = bench.attach("heard", socket.if_nametoindex("far"), IN)
+    enter(near)
+    yield bench.see("heard", Heard, 1)[0]
+    os.close(link)
 
 
 def scatter(bench: Bench) -> None:
@@ -126,3 +169,20 @@ def test_what_was_not_stamped_is_counted(
     wire(udp(3), 0)
     assert bench.ports[IN].unstamped == 1
     assert bench.queue(OUT, 7).sent_packets == 1
+
+
+@pytest.mark.parametrize(("size", "gathered"), [(100, True), (8000, False)])
+def test_the_engines_hash_is_the_packets(
+    bench: Bench, wire: Callable[[bytes, int], None], heard: Heard, udp: Callable[..., bytes], size: int, gathered: bool
+) -> None:
+    """Read where the kernel reads it. A large packet's headers the kernel has not gathered: the engine copies them."""
+    frame = udp(size=size)
+    five_tuple = frame[23:24] + frame[26:38]
+    h = mix(raw_hash(five_tuple, RULE.algorithm), RULE.seed, RULE.offset)
+    wire(frame, abi.MARK_INGRESS)
+    assert (heard.packets, heard.len, heard.gathered >= 14 + 20 + 8) == (1, size, gathered)
+    assert heard.hash == h | 1
+    assert list(heard.cb) == [IN, 0, h, h | 1]
+    bench.profile.ecmp = 0
+    wire(frame, abi.MARK_INGRESS)
+    assert (heard.packets, heard.hash) == (2, 0), "not the engine's, and no sender's either"

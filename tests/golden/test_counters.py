@@ -14,13 +14,28 @@ import pytest
 
 from labs.counter_views import VIEWS, Shown, show_counters
 from labs.dataplane.abi import PortProfile, PortState
-from labs.dataplane.counters import AsicCounters, decode
-from labs.dataplane.load import load_profile
+from labs.dataplane.counters import AsicCounters, EcmpCounters, decode
+from labs.dataplane.ecmp_choices import played
+from labs.dataplane.load import load_profile, profile_of
 from labs.dataplane.plan import plan
 from labs.profile_views import show_applied, show_profile
 from topologies.builders import leaf_spine
+from topologies.ecmp import EcmpMode
 from topologies.units import GBIT
+from topologies.yaml_source import parse
 
+ENGINES = """
+base: roce_default
+SWITCH_HASH: {GLOBAL: {ecmp_hash: "SRC_IP,DST_IP", ecmp_hash_algorithm: CRC_XOR}}
+SWITCH_TABLE: {tier:spine: {ecmp_hash_seed: 25, ecmp_hash_offset: 3}}
+RAILBED_ECMP:
+  tier:leaf|3: {mode: roce}
+  tier:leaf|4: {mode: spray, by: round_robin}
+  tier:leaf|5: {mode: adaptive, by: packet}
+  tier:leaf|6: {mode: pinned, by: rail}
+  tier:spine: {mode: resilient, idle_ms: 50}
+  spine2|3: {mode: adaptive, marked: true, gap_us: 50}
+"""
 FOLDER = Path(__file__).parent / "counters"
 PROFILE = load_profile("roce_default")
 PLAN = plan(PROFILE, leaf_spine(spines=1, leaves=2, hosts_per_leaf=1))
@@ -58,6 +73,13 @@ def busy() -> AsicCounters:
     seen = changed(seen, "port", "leaf1", "eth2", wire_lost=2)
     room = {"headroom_size_bytes": 25 << 20, "headroom_watermark_bytes": 21_000}
     seen = changed(seen, "pool", "leaf1", "ingress_pool", watermark_bytes=927_396, **room)
+    chosen = (
+        EcmpCounters("leaf1", "eth1", EcmpMode.SWITCH_HASH, 1_204, 1_300_320),
+        EcmpCounters("leaf1", "eth1", EcmpMode.ADAPTIVE, 500_100, 750_150_000, 812, 405),
+        EcmpCounters("leaf1", "eth2", EcmpMode.RESILIENT, 12, 18_000, moved=128),
+        EcmpCounters("leaf2", "eth1", EcmpMode.SPRAY, 7, 700),
+    )
+    seen = replace(seen, ecmp=chosen, engine=True)
     asicd = replace(seen.asicd, pid=7, fifo=True, pauses=20, refreshes=4, resumes=9, reaction_count=20)
     buckets = (0, 0, 15, 4, 1, *(0,) * 508)
     return replace(seen, asicd=replace(asicd, reactions=buckets, reaction_max_ns=19_500, cpu_ns=1_500_000_000))
@@ -90,9 +112,39 @@ def test_books_that_do_not_balance(capsys: Capture) -> None:
     judged("port_false", said.out + said.err)
 
 
+def test_members_of_no_port_and_json(capsys: Capture) -> None:
+    outside = replace(busy(), ecmp=(EcmpCounters("", "", EcmpMode.SPRAY, 3, 180), *busy().ecmp))
+    assert show_counters(Shown(outside, outside), "ecmp", "table") == 0
+    assert show_counters(Shown(outside, outside, node="leaf1"), "ecmp", "json") == 0
+    said = capsys.readouterr()
+    judged("ecmp_more", said.out + said.err)
+
+
+def test_a_lab_without_hash_engines(capsys: Capture) -> None:
+    off = replace(busy(), ecmp=(), engine=False)
+    assert show_counters(Shown(off, off), "ecmp", "table") == 0
+    said = capsys.readouterr()
+    judged("ecmp_off", said.out + said.err)
+
+
 def test_profile(capsys: Capture) -> None:
     show_profile(PROFILE, [GBIT], "table")
     judged("profile", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_profile_with_the_hash_engine(form: str, capsys: Capture) -> None:
+    show_profile(load_profile("adaptive"), [], form)
+    said = capsys.readouterr().out
+    judged(f"profile_adaptive_{form}", said[said.index("Equal-cost" if form == "table" else ' "ecmp"') :])
+
+
+def test_profile_of_a_lab_with_the_hash_engine(capsys: Capture) -> None:
+    mine = profile_of(parse(ENGINES.encode(), "mine.yaml"), name="mine")
+    planned = plan(mine, leaf_spine(spines=2, leaves=8, hosts_per_leaf=1), seed=1)
+    show_profile(mine, [], "table", lab="a-lab", choices=played(planned))
+    said = capsys.readouterr().out
+    judged("profile_engines", said[said.index("Equal-cost") :])
 
 
 def test_profile_that_was_applied(capsys: Capture) -> None:

@@ -65,16 +65,16 @@ def test_packets_that_do_not() -> None:
         ((result(packets=29_999),), WELL, "29999 packets came, 30000 are needed"),
         ((), WELL, "0 packets came"),
         ((result(lost=1),), WELL, "1 packets were lost"),
-        ((result(),), LATE, "starved"),
-        ((result(),), None, "nobody watched"),
+        ((result(reordered=400),), LATE, "a thread woke 900.0 ms late; the gap is 6 ms"),
+        ((result(reordered=400),), None, "nobody watched"),
     ],
 )
 def test_an_order_that_nobody_can_vouch_for(results: tuple[RawResult, ...], host: HostSample | None, said: str) -> None:
     assert said in invalid(in_order(report(*results), gap_s=GAP_S, host=host))
 
 
-def test_an_order_that_the_receiver_cannot_vouch_for() -> None:
-    assert "socket full" in invalid(in_order(report(result(), overflow=2), gap_s=GAP_S, host=WELL))
+def test_order_that_was_kept_on_a_starved_workstation_was_kept() -> None:
+    assert in_order(report(result()), gap_s=GAP_S, host=LATE)
 
 
 def test_bytes_that_are_there_in_time() -> None:

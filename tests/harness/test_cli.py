@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,8 +20,11 @@ from labs import index, views
 from labs.backends.fake import FakeBackend
 from labs.cli import commands, run
 from labs.journal import Change, Journal
+from labs.lab import Lab
 from labs.load import CATALOG as LABS
+from labs.path import Path as FlowPath
 from topologies.load import CATALOG as FABRICS
+from traffic.flows import FiveTuple
 
 Break = Callable[..., None]
 Capture = pytest.CaptureFixture[str]
@@ -230,8 +234,31 @@ def test_path(capsys: Capture) -> None:
     assert said["flow"]["sport"] == 1000
     assert (hops[0], said["end"], said["broken"]) == ("host1", "host5", None)
     assert [node.rstrip("0123456789") for node in hops] == ["host", "leaf", "spine", "leaf"]
+    assert [hop["one_of"] for hop in said["hops"]] == [[hop["out"]] for hop in said["hops"]]
+    assert (said["flow"]["dscp"], said["flow"]["queue_pair"]) == (0, None)
     assert run(["path", "host1", "host5"]) == 0
     assert "host5" in capsys.readouterr().out
+
+
+def test_path_with_several_ways(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a class that a switch sprays; and what the flow carries beside its five-tuple is said."""
+    up()
+    told = Lab.paths
+
+    def spraying(lab: Lab, flows: Sequence[FiveTuple], sources: Sequence[str]) -> tuple[FlowPath, ...]:
+        (path,) = told(lab, flows, sources)
+        host, leaf, *rest = path.hops
+        return (replace(path, hops=(host, replace(leaf, out_port="eth1", also=("eth2",)), *rest)),)
+
+    monkeypatch.setattr(Lab, "paths", spraying)
+    words = ("path", "host1", "host5", "--dscp", "26", "--queue-pair", "7")
+    said = answer(capsys, *words)
+    assert (said["hops"][1]["out"], said["hops"][1]["one_of"]) == ("eth1", ["eth1", "eth2"])
+    assert (said["flow"]["dscp"], said["flow"]["queue_pair"]) == (26, 7)
+    assert run([*words]) == 0
+    shown = capsys.readouterr()
+    assert "one of eth1, eth2" in shown.out
+    assert "dscp 26 queue pair 7" in shown.err
 
 
 def test_path_that_is_cut(broken: Break, capsys: Capture) -> None:

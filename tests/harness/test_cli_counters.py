@@ -13,12 +13,13 @@ import yaml
 
 from labs import attaching
 from labs.cli import run
-from labs.dataplane.counters import AsicCounters, decode
+from labs.dataplane.counters import AsicCounters, EcmpCounters, decode
 from labs.dataplane.load import PROFILES, load_profile
 from labs.dataplane.plan import LabPlan, plan
 from labs.dataplane.profile import Profile
 from labs.errors import NotReady
 from labs.spec import RenderedLab
+from topologies.ecmp import EcmpMode
 
 Capture = pytest.CaptureFixture[str]
 PROFILE = load_profile("roce_default")
@@ -126,6 +127,22 @@ def test_json_of_every_view(asic: PlayedAsic, capsys: Capture) -> None:
     assert port["asicd"]["pauses"] == 0
 
 
+def test_what_the_hash_engine_chose(asic: PlayedAsic, capsys: Capture) -> None:
+    assert answer(capsys, "counters", "ecmp")["ecmp"] == []
+    assert run(["counters", "ecmp"]) == 0
+    assert "no switch of this lab has the hash engine on" in capsys.readouterr().err
+    assert run(["counters", "ecmp", "--clear"]) == 0
+    asic.now = replace(asic.now, ecmp=(EcmpCounters("leaf1", "eth1", EcmpMode.ROCE, 5, 500),), engine=True)
+    assert run(["counters", "ecmp", "--clear"]) == 0
+    asic.now = replace(asic.now, ecmp=(EcmpCounters("leaf1", "eth1", EcmpMode.ROCE, 7, 700),))
+    chosen = {"node": "leaf1", "port": "eth1", "mode": "roce"}
+    assert answer(capsys, "counters", "ecmp")["ecmp"] == [
+        {**chosen, "RAILBED_ECMP_STAT_PACKETS": 2, "RAILBED_ECMP_STAT_BYTES": 200}
+    ]
+    assert answer(capsys, "counters", "ecmp", "leaf2")["ecmp"] == []
+    assert row(answer(capsys, "counters", "ecmp", "--raw"), "ecmp", **chosen)["RAILBED_ECMP_STAT_PACKETS"] == 7
+
+
 def test_one_node(asic: PlayedAsic, capsys: Capture) -> None:
     assert asic.plan.ports
     said = answer(capsys, "counters", "queue", "leaf1")
@@ -214,6 +231,8 @@ def test_profile_of_the_lab_and_by_name(asic: PlayedAsic, capsys: Capture) -> No
     assert (said["profile"], said["lab"]) == ("roce_default", "clos-frr")
     assert said["config_db"]["WRED_PROFILE"]["AZURE_LOSSLESS"]["ecn"] == "ecn_all"
     assert [one["rate_bps"] for one in said["scaling"]] == [10**9]
+    assert [one["mode"] for one in said["ecmp"]] == ["kernel"]
+    assert set(said["ecmp"][0]["switches"]) == {node.name for node in asic.plan.nodes if node.ecmp}
     other = answer(capsys, "profile", "show", "ecn_only", "--rate", "100Mbit", "--rate", "1G")
     assert (other["profile"], other["lab"]) == ("ecn_only", None)
     assert [one["rate_bps"] for one in other["scaling"]] == [10**8, 10**9]

@@ -41,6 +41,7 @@ FRAME, PAYLOAD = 4138, 4096
 BUCKETS = 513
 WELL = HostSample(2.0, steal=0.0, starved_s=0.001)
 STOLEN = HostSample(2.0, steal=0.3, starved_s=0.001)
+ROBBED = HostSample(2.0, steal=0.05, starved_s=0.001, steal_worst=0.09)
 SINK = ("leaf1", "eth3")
 SENDERS = (("host1", "eth1"), ("host2", "eth1"))
 
@@ -201,8 +202,15 @@ CASES = [
     Case(
         incast_goodput,
         held=[lambda: goodput(run()), lambda: goodput(run(sent=(FULL * 96 // 100, FULL * 96 // 100)))],
-        false=[lambda: goodput(run(sent=(FULL * 94 // 100, FULL * 94 // 100)))],
-        invalid=[lambda: goodput(run(asicd=LATE)), lambda: goodput(run(blur_s=0.03))],
+        false=[
+            lambda: goodput(run(sent=(FULL * 94 // 100, FULL * 94 // 100))),
+            lambda: goodput(run(sent=(FULL * 80 // 100, FULL * 80 // 100), host=ROBBED)),
+        ],
+        invalid=[
+            lambda: goodput(run(asicd=LATE)),
+            lambda: goodput(run(blur_s=0.03)),
+            lambda: goodput(run(sent=(FULL * 94 // 100, FULL * 94 // 100), host=ROBBED)),
+        ],
     ),
     Case(
         reaction,

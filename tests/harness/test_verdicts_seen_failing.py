@@ -230,3 +230,14 @@ def test_flows_dealt_in_turn_are_noticed(paths: int) -> None:
     verdict = ecmp_spread(counts(*[8] * paths))
     assert not verdict
     assert "more even than hashing is" in verdict.evidence.summary
+
+
+@pytest.mark.parametrize(
+    ("held", "took_s", "valid"),
+    [(True, 0.5, True), (True, 0.9, False), (True, None, False), (False, 0.5, False)],
+    ids=["with room", "by a hair", "nobody knows when", "not held"],
+)
+def test_stolen_time_spares_a_limit_that_was_kept_with_room(held: bool, took_s: float | None, valid: bool) -> None:
+    """A fifth withheld: what took 0.5 s took 0.625 at most, of 1; 0.9 s may have been 1.125."""
+    claim = Verdict("a claim", held, Evidence("a reason"), budget_s=1.0)
+    assert vouch(claim, HostSample(10.0, steal=0.2, starved_s=0.0), took_s=took_s).valid is valid

@@ -33,8 +33,10 @@ def test_header(source: Path, tmp_path: Path) -> None:
 
 def test_every_c_test_is_found() -> None:
     assert [path.stem for path in TESTS] == [
+        "test_buckets",
         "test_command",
         "test_frame",
+        "test_groups",
         "test_reaction",
         "test_watchdog",
         "test_wred",
@@ -44,6 +46,16 @@ def test_every_c_test_is_found() -> None:
 @pytest.mark.parametrize(
     ("test", "header", "was", "made"),
     [
+        ("test_buckets", "asicd/buckets.h", "has[i] < has[least]", "has[i] <= has[least]"),
+        ("test_buckets", "asicd/buckets.h", "!before--", "1"),
+        ("test_buckets", "asicd/buckets.h", "has[bucket[b]] <= most", "0"),
+        ("test_buckets", "asicd/buckets.h", "seen[b] > before", "seen[b] >= before"),
+        ("test_buckets", "asicd/buckets.h", "now > idle_ns ? now - idle_ns : 0", "now - idle_ns"),
+        ("test_groups", "asicd/groups.h", "total += object || !way[i].dead ?", "total += 1 ?"),
+        ("test_groups", "asicd/groups.h", "if ((way[i].dead && !object) || !total)", "if (!total)"),
+        ("test_groups", "asicd/groups.h", "+ total / 2", ""),
+        ("test_groups", "asicd/groups.h", "unsigned __int128 total", "uint64_t total"),
+        ("test_groups", "asicd/groups.h", "end ? end - 1 : 0", "end - 1"),
         ("test_frame", "asicd/frame.h", "0x0101", "0x0001"),
         ("test_watchdog", "asicd/watchdog.h", "dog->left_ms > poll_ms", "dog->left_ms > 0"),
         ("test_watchdog", "asicd/watchdog.h", "is->sent_packets != was->sent_packets", "0"),

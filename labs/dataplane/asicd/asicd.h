@@ -70,6 +70,7 @@ struct asic {
 	const char *folder;	/* socket, pins, list of ports */
 	const char *objects;
 	unsigned port_count, node_count, profile_count, pool_count, matrix_count;
+	unsigned group_count;	/* rows of `bucket_seen`, the first of which is nobody's */
 	uint32_t stamp;
 	int cls_bpf;		/* attach by clsact, as on kernels before 6.6 */
 	int own_ports;		/* the ports go when we go: their queues need not be taken off at the end */
@@ -86,15 +87,27 @@ struct asic {
 	struct asicd_state *state;
 	int groups_fd, events_fd, repair_fd;
 	struct bpf_object *repair, *ingress, *egress;
+	struct engine *engine;	/* with a lock of its own */
 	pthread_mutex_t lock;	/* over everything here; the maps have their own law */
 	volatile int stopping;
 	int wake;		/* eventfd: the reactor looks anew */
+	int home;		/* the namespace we came from: a thread that stays in a node's keeps it alive */
 };
 
 uint64_t now_ns(void);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* maps.c */
+struct sized {
+	const char *name;
+	unsigned entries;
+	size_t value;
+	void **seen;	/* where it is mapped, NULL for maps that are not */
+};
+
+int program_load(struct asic *asic, const char *name, const struct sized *more, struct bpf_object **object, char *error);
+int map_open(struct asic *asic, const char *name, char *error);
+int map_see(struct asic *asic, const struct sized *map, char *error);
 int maps_open(struct asic *asic, char *error);
 int node_load(struct asic *asic, struct node *node, unsigned first_ifindex, const uint16_t *ports, char *error);
 void node_unload(struct node *node);
@@ -104,6 +117,8 @@ int namespace_open(struct namespace *ns, const char *path, char *error);
 void namespace_close(struct namespace *ns);
 int namespace_enter(const struct namespace *ns);
 int port_find(const struct namespace *ns, struct port *port);
+
+/* qdisc.c */
 int port_structure(const struct namespace *ns, struct port *port, const struct port_profile *profile, uint64_t rate,
 		   char *error);
 int port_unstructure(const struct namespace *ns, struct port *port);
@@ -117,8 +132,13 @@ int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *
 int asic_attach(struct asic *asic, char *error);
 int asic_refresh(struct asic *asic, unsigned *changed, char *error);
 void asic_detach(struct asic *asic);
-int asic_apply(struct asic *asic, unsigned port, unsigned profile, uint64_t rate, char *error);
 void asic_leave(struct asic *asic, unsigned node);
+
+/* apply.c */
+int asic_apply(struct asic *asic, unsigned port, unsigned profile, uint64_t rate, char *error);
+
+/* release.c */
+int release_note(struct asic *asic, char *error);
 void asic_release(const char *folder, int strip);
 
 /* reactor.c */
@@ -129,6 +149,17 @@ void port_resume(struct asic *asic, unsigned port);
 /* reconcile.c */
 void reconcile(struct asic *asic);
 void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned pg, int64_t packets, int64_t bytes);
+
+/* engine.c */
+int engine_prepare(struct asic *asic);
+int engine_follow(struct asic *asic, char *error);
+int engine_follow_node(struct asic *asic, unsigned node, const struct port_profile *profile, char *error);
+void engine_leave(struct asic *asic, unsigned node, int policy);
+int engine_profile(struct asic *asic, unsigned at, const struct ecmp_profile *profile, char *error);
+void engine_stop(struct asic *asic);
+
+/* policy.c */
+void policy_release(const char *folder);
 
 /* control.c */
 int control_open(const char *folder, char *error);

@@ -244,32 +244,9 @@ static void node_detach(struct asic *asic, struct node *node)
 	node->attached = 0;
 }
 
-/* Write down whose gates asic_release has to open, should we die. */
-static int write_ports(struct asic *asic, char *error)
-{
-	char path[300], next[310];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/ports", asic->folder);
-	snprintf(next, sizeof(next), "%s.next", path);
-	file = fopen(next, "we");
-	if (!file) {
-		snprintf(error, ERROR_SIZE, "%s: %s", next, strerror(errno));
-		return -1;
-	}
-	fprintf(file, "%d\n", asic->cls_bpf);
-	for (unsigned i = 1; i <= asic->port_count; i++)
-		fprintf(file, "%s %s\n", asic->node[asic->port[i].node].ns.path, asic->port[i].name);
-	if (fclose(file) || rename(next, path)) {
-		snprintf(error, ERROR_SIZE, "%s: %s", path, strerror(errno));
-		return -1;
-	}
-	return 0;
-}
-
 int asic_attach(struct asic *asic, char *error)
 {
-	int failed = write_ports(asic, error), served;
+	int failed = release_note(asic, error), served;
 	struct hurry hurry;
 
 	hurry_begin(&hurry);
@@ -285,6 +262,8 @@ int asic_attach(struct asic *asic, char *error)
 	for (unsigned i = 0; i < asic->node_count && !failed; i++)
 		failed = node_egress(asic, &asic->node[i], error);
 	pthread_mutex_unlock(&asic->lock);
+	failed = failed ?: engine_follow(asic, error);
+	setns(asic->home, CLONE_NEWNET);
 	hurry_end(&hurry);
 	if (failed)
 		asic_detach(asic);
@@ -296,6 +275,8 @@ void asic_detach(struct asic *asic)
 	struct hurry hurry;
 
 	hurry_begin(&hurry);
+	for (unsigned i = 0; i < asic->node_count; i++)
+		engine_leave(asic, i, !(asic->own_ports && asic->stopping));
 	pthread_mutex_lock(&asic->lock);
 	for (unsigned i = 0; i < asic->node_count; i++) {
 		struct node *node = &asic->node[i];
@@ -361,6 +342,8 @@ int asic_refresh(struct asic *asic, unsigned *changed, char *error)
 		if (asic->node[i].attached)
 			failed = node_egress(asic, &asic->node[i], error);
 	pthread_mutex_unlock(&asic->lock);
+	failed = failed ?: engine_follow(asic, error);
+	setns(asic->home, CLONE_NEWNET);
 	hurry_end(&hurry);
 	return failed;
 }
@@ -371,115 +354,11 @@ void asic_leave(struct asic *asic, unsigned node)
 	struct hurry hurry;
 
 	hurry_begin(&hurry);
+	engine_leave(asic, node, 1);
 	pthread_mutex_lock(&asic->lock);
 	node_detach(asic, &asic->node[node]);
 	namespace_close(&asic->node[node].ns);
+	setns(asic->home, CLONE_NEWNET);
 	pthread_mutex_unlock(&asic->lock);
 	hurry_end(&hurry);
-}
-
-static int64_t above(int64_t used, uint32_t reserved)
-{
-	return used > (int64_t)reserved ? used - reserved : 0;
-}
-
-static void pool_move(struct asic *asic, unsigned base, int64_t was, unsigned from, int64_t is, unsigned to)
-{
-	__atomic_fetch_sub(&asic->pools[base + from].used, was, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&asic->pools[base + to].used, is, __ATOMIC_RELAXED);
-}
-
-/* A profile may reserve other sizes, in other pools: move what is in the queues and groups now. */
-static void move_charges(struct asic *asic, unsigned number, const struct port_profile *was,
-			 const struct port_profile *is)
-{
-	struct port_state *port = &asic->ports[number];
-
-	for (unsigned i = 0; i < QUEUES; i++) {
-		int64_t depth = PACKED_BYTES(asic->queues[number * QUEUES + i].depth);
-		uint32_t key = number * QUEUES + i;
-		struct pg_state group;
-
-		pool_move(asic, port->pools, above(depth, was->queue[i].reserved), was->queue[i].pool,
-			  above(depth, is->queue[i].reserved), is->queue[i].pool);
-		if (bpf_map_lookup_elem(asic->groups_fd, &key, &group))
-			continue;
-		pool_move(asic, port->pools, above(group.used, was->pg[i].reserved), was->pg[i].pool,
-			  above(group.used, is->pg[i].reserved), is->pg[i].pool);
-	}
-}
-
-/* Turn a port to another profile and rate: one store for the programs, then its queues. */
-int asic_apply(struct asic *asic, unsigned number, unsigned profile, uint64_t rate, char *error)
-{
-	struct port_state *state = &asic->ports[number];
-	struct port *port = &asic->port[number];
-	struct node *node = &asic->node[port->node];
-	unsigned was = state->profile;
-	int failed = 0;
-
-	pthread_mutex_lock(&asic->lock);
-	state->rate_bps = rate;
-	__atomic_store_n(&state->profile, profile, __ATOMIC_RELEASE);
-	move_charges(asic, number, &asic->profiles[was], &asic->profiles[profile]);
-	if (node->attached) {
-		port_resume(asic, number);
-		memset(port->dog, 0, sizeof(port->dog));
-		state->watchdog_drop = 0;
-		for (unsigned q = 0; q < QUEUES; q++)
-			asic->queues[number * QUEUES + q].watchdog_state = 0;
-		failed = port_structure(&node->ns, port, &asic->profiles[profile], rate, error);
-	}
-	pthread_mutex_unlock(&asic->lock);
-	return failed;
-}
-
-/* What a dead asicd has left on one port: closed gates, and where all is to go, its queues. */
-static void release_port(const struct namespace *ns, struct port *port, int clsact, int strip)
-{
-	int64_t packets, bytes;
-
-	if (port_find(ns, port))
-		return;
-	if (clsact)
-		port_unclsact(ns, port);
-	if (strip && !port_waiting(ns, port, QUEUES - 1, &packets, &bytes)) {
-		port->structured = 1;
-		port->gso_max_segs = 65535;
-		port_unstructure(ns, port);
-		return;
-	}
-	for (unsigned q = 0; q < QUEUES; q++)
-		port_gate(ns, port, q, 1);
-	port_kick(ns, port);
-}
-
-/* Open every gate of a lab whose asicd is dead, by the list it has left; `strip`: take its queues off too. */
-void asic_release(const char *folder, int strip)
-{
-	struct namespace ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
-	char path[300], line[400], error[ERROR_SIZE];
-	FILE *file;
-	int clsact;
-
-	snprintf(path, sizeof(path), "%s/ports", folder);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	clsact = fgets(line, sizeof(line), file) && line[0] == '1';
-	while (fgets(line, sizeof(line), file)) {
-		struct port port = {};
-		char where[256];
-
-		if (sscanf(line, "%255s %15s", where, port.name) != 2)
-			continue;
-		if (ns.fd < 0 || strcmp(where, ns.path)) {
-			namespace_close(&ns);
-			if (namespace_open(&ns, where, error))
-				continue;
-		}
-		release_port(&ns, &port, clsact, strip);
-	}
-	namespace_close(&ns);
-	fclose(file);
 }

@@ -4,6 +4,7 @@
  *
  *   pool at= size= xoff=                    a buffer pool of a node
  *   profile at= bytes=                      struct port_profile as hexadecimal digits; never one that is in use
+ *   ecmp at= bytes=                         struct ecmp_profile, from 1; never one that is in use
  *   node at= netns= first= count=           nodes first, then their ports
  *   port at= name= node= peer= rate= profile= local= matrix= pools= host= seed=
  *   attach                                  programs and queues onto every port
@@ -85,6 +86,20 @@ static int do_profile(struct asic *asic, const struct command *command, struct r
 			return wrong(reply, command, "at: a port uses this one");
 	asic->profiles[at] = profile;
 	return 0;
+}
+
+static int do_ecmp(struct asic *asic, const struct command *command, struct reply *reply)
+{
+	struct ecmp_profile profile;
+	char error[ERROR_SIZE];
+	uint64_t at;
+	const struct number wanted[] = {{"at", ECMP_PROFILES - 1, &at}, {}};
+
+	if (numbers(reply, command, wanted))
+		return -1;
+	if (!at || command_bytes(command, "bytes", &profile, sizeof(profile)))
+		return wrong(reply, command, "at: from 1; bytes: not the length of struct ecmp_profile, or no digits");
+	return engine_profile(asic, at, &profile, error) ? wrong(reply, command, error) : 0;
 }
 
 static int do_node(struct asic *asic, const struct command *command, struct reply *reply)
@@ -282,6 +297,7 @@ static const struct {
 	{"pool", do_pool},	   {"profile", do_profile}, {"node", do_node},	   {"port", do_port},
 	{"attach", do_attach},	   {"refresh", do_refresh}, {"apply", do_apply},   {"impair", do_impair},
 	{"receiver", do_receiver}, {"leave", do_leave},	   {"detach", do_detach},   {"status", do_status}, {"stop", do_stop},
+	{"ecmp", do_ecmp},
 };
 
 static void obey(struct asic *asic, char *line, struct reply *reply)

@@ -4,6 +4,7 @@
  * that opens every gate should the worker die, so that nothing stays paused.
  *
  *   asicd --folder DIR --objects DIR --ports N --nodes N --profiles N --pools N --matrix N --stamp N [--cls-bpf]
+ *         [--groups N]       rows of the table of resilient groups' buckets, one more than there may be groups
  *         [--own-ports]      the ports go with the lab: at the end only the programs are taken off
  *   asicd --release DIR      open the gates that a dead asicd left closed
  *   asicd --strip DIR        and take its queues off the ports
@@ -12,6 +13,7 @@
  * TERM ends it: programs and queues are taken off the ports.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,6 +30,8 @@
 #include <unistd.h>
 
 #include "asicd.h"
+
+#define GROUPS	256	/* unless we are told */
 
 static struct asic asic;
 
@@ -99,11 +103,12 @@ static int prepare(char *error)
 	asic.node = calloc(asic.node_count, sizeof(*asic.node));
 	asic.due = calloc(asic.port_count + 1, sizeof(*asic.due));
 	asic.wake = eventfd(0, EFD_CLOEXEC);
+	asic.home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	/* The reactor must not wait behind a thread that nobody lets run. */
 	pthread_mutexattr_init(&inherits);
 	pthread_mutexattr_setprotocol(&inherits, PTHREAD_PRIO_INHERIT);
 	pthread_mutex_init(&asic.lock, &inherits);
-	if (!asic.port || !asic.node || !asic.due || asic.wake < 0) {
+	if (!asic.port || !asic.node || !asic.due || asic.wake < 0 || engine_prepare(&asic)) {
 		snprintf(error, ERROR_SIZE, "out of memory");
 		return -1;
 	}
@@ -142,6 +147,7 @@ static int work(void)
 	(void)!write(asic.wake, &one, sizeof(one));
 	pthread_join(thread, NULL);
 	asic_detach(&asic);
+	engine_stop(&asic);
 	unmount_maps();
 	return 0;
 }
@@ -203,9 +209,10 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"folder", 1, 0, 'f'}, {"objects", 1, 0, 'o'}, {"ports", 1, 0, 'p'},   {"nodes", 1, 0, 'n'},
 		{"profiles", 1, 0, 'c'}, {"pools", 1, 0, 'b'},	 {"matrix", 1, 0, 'm'},  {"stamp", 1, 0, 's'},
-		{"cls-bpf", 0, 0, 'l'}, {"own-ports", 0, 0, 'w'}, {"release", 1, 0, 'r'}, {"strip", 1, 0, 't'}, {}};
+		{"groups", 1, 0, 'g'},	 {"cls-bpf", 0, 0, 'l'}, {"own-ports", 0, 0, 'w'}, {"release", 1, 0, 'r'}, {"strip", 1, 0, 't'}, {}};
 	int option;
 
+	asic.group_count = GROUPS;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		switch (option) {
 		case 'f': asic.folder = optarg; break;
@@ -216,6 +223,7 @@ int main(int argc, char **argv)
 		case 'b': asic.pool_count = number(optarg); break;
 		case 'm': asic.matrix_count = number(optarg); break;
 		case 's': asic.stamp = number(optarg); break;
+		case 'g': asic.group_count = number(optarg); break;
 		case 'l': asic.cls_bpf = 1; break;
 		case 'w': asic.own_ports = 1; break;
 		case 'r': asic_release(optarg, 0); return 0;
@@ -224,7 +232,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!asic.folder || !asic.objects || !asic.port_count || !asic.node_count || !asic.profile_count ||
-	    asic.pool_count < POOLS || !asic.matrix_count || !asic.stamp || asic.stamp >= 1 << 13) {
+	    asic.pool_count < POOLS || !asic.matrix_count || !asic.group_count || !asic.stamp || asic.stamp >= 1 << 13) {
 		fprintf(stderr, "asicd: see its first lines for what it takes\n");
 		return 2;
 	}

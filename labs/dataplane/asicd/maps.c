@@ -10,13 +10,6 @@
 
 #include "asicd.h"
 
-struct sized {
-	const char *name;
-	unsigned entries;
-	size_t value;
-	void **seen;	/* where it is mapped, NULL for maps that cannot be */
-};
-
 static void sizes(struct asic *asic, struct sized *all)
 {
 	unsigned ports = asic->port_count + 1;
@@ -36,7 +29,17 @@ static void sizes(struct asic *asic, struct sized *all)
 	memcpy(all, wanted, sizeof(wanted));
 }
 
-static struct bpf_object *object_open(struct asic *asic, const char *name, char *error)
+static void resize(struct bpf_object *object, const struct sized *maps)
+{
+	for (const struct sized *map = maps; map && map->name; map++) {
+		struct bpf_map *found = bpf_object__find_map_by_name(object, map->name);
+
+		if (found)
+			bpf_map__set_max_entries(found, map->entries);
+	}
+}
+
+static struct bpf_object *object_open(struct asic *asic, const char *name, const struct sized *more, char *error)
 {
 	char path[512], pins[512];
 	LIBBPF_OPTS(bpf_object_open_opts, options, .pin_root_path = pins);
@@ -51,12 +54,8 @@ static struct bpf_object *object_open(struct asic *asic, const char *name, char 
 		return NULL;
 	}
 	sizes(asic, all);
-	for (struct sized *map = all; map->name; map++) {
-		struct bpf_map *found = bpf_object__find_map_by_name(object, map->name);
-
-		if (found)
-			bpf_map__set_max_entries(found, map->entries);
-	}
+	resize(object, all);
+	resize(object, more);
 	return object;
 }
 
@@ -87,13 +86,14 @@ static void *constant(struct bpf_object *object, const char *name, size_t size)
 	return NULL;
 }
 
-static int program_load(struct asic *asic, const char *name, struct bpf_object **object, char *error)
+/* Load an object's one program; `more`: the sizes of its own maps. Returns its descriptor, or -1. */
+int program_load(struct asic *asic, const char *name, const struct sized *more, struct bpf_object **object, char *error)
 {
 	struct bpf_program *program;
 	void *mark;
 	int failed;
 
-	*object = object_open(asic, name, error);
+	*object = object_open(asic, name, more, error);
 	if (!*object)
 		return -1;
 	mark = constant(*object, "stamp_mark", 4);
@@ -232,7 +232,7 @@ void node_unload(struct node *node)
 	node->ingress_fd = node->egress_fd = -1;
 }
 
-static int map_open(struct asic *asic, const char *name, char *error)
+int map_open(struct asic *asic, const char *name, char *error)
 {
 	char path[512];
 	int fd;
@@ -244,34 +244,36 @@ static int map_open(struct asic *asic, const char *name, char *error)
 	return fd;
 }
 
+/* Map a map's values into our memory. */
+int map_see(struct asic *asic, const struct sized *map, char *error)
+{
+	size_t length = map->entries * ((map->value + 7) & ~7UL), page = sysconf(_SC_PAGESIZE);
+	int fd = map_open(asic, map->name, error);
+
+	if (fd < 0)
+		return -1;
+	*map->seen = mmap(NULL, (length + page - 1) & -page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (*map->seen != MAP_FAILED)
+		return 0;
+	snprintf(error, ERROR_SIZE, "map %s: %s", map->name, strerror(errno));
+	return -1;
+}
+
 /* Make the maps, by loading the one program that touches them all, and see them. */
 int maps_open(struct asic *asic, char *error)
 {
-	long page = sysconf(_SC_PAGESIZE);
 	struct sized all[10];
 
-	asic->repair_fd = program_load(asic, "repair", &asic->repair, error);
-	if (asic->repair_fd < 0 || program_load(asic, "ingress", &asic->ingress, error) < 0 ||
-	    program_load(asic, "egress", &asic->egress, error) < 0)
+	asic->repair_fd = program_load(asic, "repair", NULL, &asic->repair, error);
+	if (asic->repair_fd < 0 || program_load(asic, "ingress", NULL, &asic->ingress, error) < 0 ||
+	    program_load(asic, "egress", NULL, &asic->egress, error) < 0)
 		return -1;
 	sizes(asic, all);
-	for (struct sized *map = all; map->name; map++) {
-		int fd = map_open(asic, map->name, error);
-		size_t length = (map->entries * ((map->value + 7) & ~7UL) + page - 1) & -page;
-
-		if (fd < 0)
+	for (struct sized *map = all; map->name; map++)
+		if (map->seen && map_see(asic, map, error))
 			return -1;
-		if (!map->seen) {
-			asic->groups_fd = fd;
-			continue;
-		}
-		*map->seen = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		close(fd);
-		if (*map->seen == MAP_FAILED) {
-			snprintf(error, ERROR_SIZE, "map %s: %s", map->name, strerror(errno));
-			return -1;
-		}
-	}
+	asic->groups_fd = map_open(asic, "groups", error);
 	asic->events_fd = map_open(asic, "events", error);
-	return asic->events_fd < 0 ? -1 : 0;
+	return asic->groups_fd < 0 || asic->events_fd < 0 ? -1 : 0;
 }

@@ -29,8 +29,8 @@ struct routes_of_a_switch {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
-	__type(key, struct route_key);
-	__type(value, struct ecmp_group);
+	__uint(key_size, sizeof(struct route_key));	/* sizes: clang 14 describes no types of an inner map */
+	__uint(value_size, sizeof(struct ecmp_group));
 };
 
 struct {

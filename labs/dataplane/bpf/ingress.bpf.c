@@ -2,7 +2,8 @@
 /*
  * The ingress half of a port. First it ends what the far end's egress began: the packet has left its queue, its room
  * is given back, and it is marked CE by the depth it leaves behind. Then the wire may lose or corrupt it. Then the
- * port receives it: PFC is taken out, everything else is told which port it came in by.
+ * port receives it: PFC is taken out, everything else is told which port it came in by. Where a switch does not leave
+ * ECMP to the kernel, the hash engine goes on (hash.bpf.c).
  *
  * Imitates: ECN marking at dequeue on the instantaneous depth, exactly SONiC's curve (wred.h); XON; 802.1Qbb frames
  * honoured per enabled priority, a later frame replacing the earlier pause; 802.3x ignored; the PFC watchdog's drop.
@@ -137,6 +138,10 @@ int asic_ingress(struct __sk_buff *skb)
 			return DROP;
 		}
 		CTX_SET(skb, mark, MARK_INGRESS | port->local);
+		if (profile->ecmp) {
+			CTX_SET(skb, cb[0], here);
+			bpf_tail_call(skb, &engines, ECMP_ENGINE);
+		}
 		return NEXT;
 	}
 	slow = bpf_map_lookup_elem(&receivers, &here);

@@ -78,10 +78,10 @@ class Tap:
 
     def __init__(self, lab: Lab, node: str) -> None:
         with inside_netns(lab.deployment.netns(node)):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+            self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 28)
         self._socket.setblocking(False)
-        self._socket.bind(("", ETH_P_ALL))
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +133,6 @@ def ways(lab: Lab) -> Callable[..., Ways]:
     def watch(src: str, dst: str, packets: Sequence[Packet], *nodes: str) -> Ways:
         found: dict[Seen, str] = {}
         wanted = {(packet.five_tuple.sport, packet.queue_pair) for packet in packets}
-        lab.node(src).kernel("ping", "-c", "1", "-W", "2", packets[0].five_tuple.dst)
         with ExitStack() as undo:
             undo.enter_context(sink(lab, dst))
             taps = {node: undo.enter_context(Tap(lab, node)) for node in nodes}
@@ -156,6 +155,8 @@ def flows(lab: Lab) -> Callable[..., list[Packet]]:
     """``flows(src, dst, COUNT)``: one packet each of so many flows that differ in their source port."""
 
     def make(src: str, dst: str, count: int, *, family: int = 4, dscp: int = 3, first: int = 20_000) -> list[Packet]:
+        # A neighbour that is not known yet holds packets back.
+        lab.node(src).kernel("ping", "-c", "1", "-W", "2", five_tuple(lab, src, dst, family=family).dst)
         return [
             Packet(five_tuple(lab, src, dst, sport=first + number, family=family), dscp=dscp) for number in range(count)
         ]

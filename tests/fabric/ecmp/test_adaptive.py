@@ -2,9 +2,13 @@
 
     host1, host2 ─ leaf1 ═ spine1/spine2 ═ leaf2 … leaf4 ─ host3 … host8      all at 100 Mbit/s, leaf1 to spine1 at 50
 
-Each of 56 pairs sends 800 packets of 4162 bytes on the wire (26.6 Mbit), lossless. Leaf1 has 150 Mbit/s for the
-12 flows of its two hosts to other leaves, as many come back: 12 · 26.6 / 150 = 2.13 s, where a host's own port takes
-7 · 26.6 / 100 = 1.86 s: that is the ideal. A hash puts some half of the 12 on the half link: 6 · 26.6 / 50 = 3.2 s.
+Each of 56 pairs sends 1600 packets of 4162 bytes on the wire (53.3 Mbit), lossless. Leaf1 has 150 Mbit/s for the
+12 flows of its two hosts to other leaves, as many come back: 12 · 53.3 / 150 = 4.26 s, where a host's own port takes
+7 · 53.3 / 100 = 3.73 s: that is the ideal. A hash puts some half of the 12 on the half link: 6 · 53.3 / 50 = 6.4 s.
+
+What stands before the half link when the last packet is sent comes late: switches see their own queues, and a leaf
+learns of the one in spine1 when PFC holds its uplink back. So the buffers are small here, a 64th of what is free of
+12 MiB for each ingress: three leaves' 190 kB take 190 000 · 8 · 3 / 50 Mbit/s = 0.09 s.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ from traffic.engines.rnic import RawFlow
 
 pytestmark = [pytest.mark.lab("clos_2x4", profile="pfc_only"), pytest.mark.valid_of(3)]
 
-RATE, PACKETS, PAYLOAD = 100 * MBIT, 800, 4096
+RATE, PACKETS, PAYLOAD = 100 * MBIT, 1600, 4096
 WIRE_BITS = (PAYLOAD + 66) * 8
 MODE = """
 base: pfc_only
+BUFFER_PROFILE:
+  pg_lossless: {{dynamic_th: -6}}
 SWITCH_TABLE:
   "*": {{ecmp_hash_seed: {seed}}}
 RAILBED_ECMP:

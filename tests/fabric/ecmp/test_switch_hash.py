@@ -17,7 +17,7 @@ import pytest
 
 from labs.dataplane.asic import SoftAsic
 from labs.lab import Lab
-from labs.testing import ecmp_spread
+from labs.testing import ecmp_spread, wait_until
 
 pytestmark = pytest.mark.lab("clos_16x2", profile="roce_default")
 
@@ -44,12 +44,8 @@ def profile(mode: str = "switch_hash", *, algorithm: str = "CRC", seed: int = 7,
 
 def predicted(lab: Lab, packets: list[Any], src: str, at: str) -> Mapping[tuple[int, int], str]:
     """By which port of node `at` the model says that each packet comes."""
-    found = lab.paths(
-        [packet.five_tuple for packet in packets],
-        [src] * len(packets),
-        dscps=[packet.dscp for packet in packets],
-        queue_pairs=[packet.queue_pair for packet in packets],
-    )
+    flows = [replace(one.five_tuple, dscp=one.dscp, queue_pair=one.queue_pair) for one in packets]
+    found = lab.paths(flows, [src] * len(flows))
     return {
         (packet.five_tuple.sport, packet.queue_pair): next(f"{at}:{hop.in_port}" for hop in path.hops if hop.node == at)
         for packet, path in zip(packets, found, strict=True)
@@ -108,19 +104,35 @@ def test_queue_pairs_spread_where_they_are_hashed(lab: Lab, play: Play, ways: Wa
 def test_a_class_without_a_row_is_the_kernels(asic: SoftAsic, play: Play, ways: Ways, flows: Flows) -> None:
     """A row for class 3 alone: what comes in class 1 is not touched, and not counted by the engine."""
     play(profile(where="*|3"))
+    others, ours = (flows("host1", "host3", 100, dscp=dscp) for dscp in (0, 3))
     start = asic.counters()
-    ways("host1", "host3", flows("host1", "host3", 100, dscp=0), "leaf2")
+    ways("host1", "host3", others, "leaf2")
     assert counted(asic, start) == {}
-    ways("host1", "host3", flows("host1", "host3", 100, dscp=3), "leaf2")
+    ways("host1", "host3", ours, "leaf2")
     assert sum(counted(asic, start).values()) == 100
 
 
 def test_counters_say_who_took_what(asic: SoftAsic, play: Play, ways: Ways, flows: Flows) -> None:
     """The engine's counts by member are where the flows were seen; leaf1's port n goes to spine n, leaf2's port n."""
     play(profile())
+    packets = flows("host1", "host3", FLOWS)
     start = asic.counters()
-    seen = ways("host1", "host3", flows("host1", "host3", FLOWS), "leaf2")
+    seen = ways("host1", "host3", packets, "leaf2")
     assert counted(asic, start) == {port: count for port, count in per_spine(seen).items() if count}
+
+
+def test_a_policy_that_somebody_changes_is_set_again(lab: Lab, play: Play, ways: Ways, flows: Flows) -> None:
+    """The kernel obeys a hash under policy 1 alone: asicd looks every 5 s, says what it found, and mends it."""
+    play(profile())
+    packets = flows("host1", "host3", 100)
+    key, leaf = "net.ipv4.fib_multipath_hash_policy", lab.node("leaf1")
+    leaf.kernel("sysctl", "-qw", f"{key}=0")
+    again = wait_until(
+        "the policy is 1 again", lambda: leaf.kernel("sysctl", "-n", key).stdout, "1\n".__eq__, within=15
+    )
+    assert again.held, again
+    assert "was set to 0" in (lab.run_dir / "logs" / "asicd.log").read_text()
+    assert ways("host1", "host3", packets, "leaf2") == predicted(lab, packets, "host1", "leaf2")
 
 
 def counted(asic: SoftAsic, start: Any, switch: str = "leaf1") -> dict[str, int]:

@@ -44,7 +44,9 @@ def test_numbers(name: str, value: str) -> None:
 @pytest.mark.parametrize("name", abi.ENUMS)
 def test_enums(name: str) -> None:
     prefix, ours = abi.ENUMS[name]
-    theirs = {key.removeprefix(prefix): number(value) for key, value in re.findall(r"(\w+) = (\w+(?: << \w+)?)", ENUMS[name])}
+    theirs = {
+        key.removeprefix(prefix): number(value) for key, value in re.findall(r"(\w+) = (\w+(?: << \w+)?)", ENUMS[name])
+    }
     assert {member.name: member.value for member in ours} == theirs
 
 

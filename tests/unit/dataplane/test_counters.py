@@ -11,11 +11,13 @@ import pytest
 
 from labs import bpf_syscall
 from labs.dataplane import abi, counters
-from labs.dataplane.counters import ENTRIES, AsicCounters, Held, decode, read_counters
+from labs.dataplane.abi_ecmp import ECMP_MODES, EcmpCount
+from labs.dataplane.counters import ENTRIES, AsicCounters, EcmpCounters, Held, decode, read_counters
 from labs.dataplane.load import load_profile
 from labs.dataplane.plan import LabPlan, plan
 from labs.errors import NotReady, RunInvalid, SpecError
 from topologies.builders import leaf_spine
+from topologies.ecmp import EcmpMode
 
 PLAN = plan(load_profile("roce_default"), leaf_spine(spines=2, leaves=2, hosts_per_leaf=2))
 PACKED = 1 << abi.PACKED_SHIFT
@@ -149,6 +151,68 @@ def test_matrix_words_say_whose_packets_wait_where() -> None:
     )
 
 
+def with_engine(counts: dict[tuple[str, EcmpMode], tuple[int, ...]]) -> AsicCounters:
+    """The maps of a lab whose hash engine has counted; a port that is "" is none of the lab's."""
+    entries = (EcmpCount * ((len(PLAN.ports) + 1) * ECMP_MODES))()
+    for (port, mode), values in counts.items():
+        entries[(number(port) if port else 0) * ECMP_MODES + mode] = EcmpCount(*values)
+    return decode("a-lab", PLAN, {**Maps().raw(), "ecmp_counts": bytes(entries)})
+
+
+def test_every_field_of_what_the_hash_engine_chose_lands_where_it_belongs() -> None:
+    read = with_engine(
+        {
+            ("leaf2:eth1", EcmpMode.FLOWLET): (1, 2, 3, 4, 5),
+            ("leaf2:eth1", EcmpMode.PINNED): (6,),
+            ("", EcmpMode.SPRAY): (7, 70),
+        }
+    )
+    assert read.ecmp == (
+        EcmpCounters("", "", EcmpMode.SPRAY, 7, 70),
+        EcmpCounters("leaf2", "eth1", EcmpMode.FLOWLET, 1, 2, 3, 4, 5),
+        EcmpCounters("leaf2", "eth1", EcmpMode.PINNED, 6),
+    )
+    assert read.chosen("leaf2", "eth1", EcmpMode.PINNED).packets == 6
+    assert read.chosen("leaf2", "eth1", EcmpMode.SPRAY) == EcmpCounters("leaf2", "eth1", EcmpMode.SPRAY)
+    assert [str(one) for one in read.ecmp] == ["-", "leaf2:eth1", "leaf2:eth1"]
+    said: Any = read.to_dict()
+    assert said["ecmp"][2] == {
+        "node": "leaf2",
+        "port": "eth1",
+        "mode": "pinned",
+        "RAILBED_ECMP_STAT_PACKETS": 6,
+    }
+    with pytest.raises(SpecError, match="found no port leaf2:eth9"):
+        read.chosen("leaf2", "eth9", EcmpMode.SPRAY)
+
+
+def test_a_lab_whose_engine_was_never_on_has_counted_nothing() -> None:
+    read = Maps().read()
+    assert (read.ecmp, read.engine) == ((), False)
+    assert with_engine({}).engine
+    assert read.chosen("leaf1", "eth1", EcmpMode.ROCE).packets == 0
+    assert not (read - read).engine
+
+
+def test_differences_of_what_the_hash_engine_chose() -> None:
+    before = with_engine({("leaf1:eth1", EcmpMode.ROCE): (5, 50), ("leaf1:eth2", EcmpMode.ROCE): (5, 50)})
+    after = with_engine(
+        {
+            ("leaf1:eth1", EcmpMode.ROCE): (7, 90, 0, 0, 1),
+            ("leaf1:eth2", EcmpMode.ROCE): (5, 50),
+            ("leaf1:eth2", EcmpMode.SPRAY): (1, 9),
+        }
+    )
+    since = after - before
+    assert since.ecmp == (
+        EcmpCounters("leaf1", "eth1", EcmpMode.ROCE, 2, 40, 0, 0, 1),
+        EcmpCounters("leaf1", "eth2", EcmpMode.SPRAY, 1, 9),
+    )
+    assert since.chosen("leaf1", "eth2", EcmpMode.ROCE).packets == 0
+    turned_on = after - Maps().read()
+    assert (turned_on.ecmp, turned_on.engine) == (after.ecmp, True)
+
+
 def test_reaction_times_as_percentiles() -> None:
     maps = Maps()
     state = maps.of["asicd"][0]
@@ -234,14 +298,20 @@ def test_names_are_sais_and_sonics() -> None:
 def test_queues_that_change_while_they_are_read_are_moving(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, asked = Maps(), list[str]()
 
-    def read_maps(folder: Path, values: dict[str, int], *, locked: frozenset[str] = frozenset()) -> dict[str, bytes]:
+    def read_maps(
+        folder: Path,
+        values: dict[str, int],
+        *,
+        locked: frozenset[str] = frozenset(),
+        optional: frozenset[str] = frozenset(),
+    ) -> dict[str, bytes]:
         assert folder == Path("/run/railbed/a-lab/maps")
         asked.append(" ".join(sorted(values)))
         assert locked <= {"groups"}
         assert values["queues"] == sizeof(abi.QueueState)
         raw = maps.raw()
         maps.of["queues"][9].sent_packets += moves
-        return {name: raw[name] for name in values}
+        return {name: raw[name] for name in values if name not in optional}
 
     monkeypatch.setattr(counters, "read_maps", read_maps)
     moves = 0

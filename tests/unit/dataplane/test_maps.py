@@ -128,6 +128,16 @@ def test_no_maps_is_an_asic_that_is_not_attached() -> None:
         read(kernel(), pools=SIZE)
 
 
+def test_a_map_that_need_not_be_there() -> None:
+    wanted = {"queues": SIZE, "ecmps": SIZE}
+    assert set(read_maps(Path("/pins"), wanted, optional=frozenset({"ecmps", "queues"}), bpf=kernel())) == {"queues"}
+    with pytest.raises(NotReady, match="there is no map /pins/ecmps"):
+        read_maps(Path("/pins"), wanted, bpf=kernel())
+    played = Kernel({"/pins/ecmps": entries(2)}, value_size=24)
+    with pytest.raises(NotReady, match="another version's"):
+        read_maps(Path("/pins"), {"ecmps": SIZE}, optional=frozenset({"ecmps"}), bpf=played)
+
+
 def test_another_versions_map_is_refused() -> None:
     with pytest.raises(NotReady, match=r"another version's: entries of 16 bytes, 24 expected"):
         read(kernel(), queues=24)

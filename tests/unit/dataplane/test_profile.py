@@ -77,7 +77,10 @@ def port(ref: str) -> PortIntent:
 
 
 def test_the_catalog() -> None:
-    assert catalog() == ("ecn_only", "lossy", "pfc_only", "roce_default")
+    assert catalog() == (
+        *("adaptive", "ecn_only", "lossy", "pfc_only"),
+        *("roce_default", "roce_entropy", "switch_hash"),
+    )
     with pytest.raises(SpecError, match=r"no profile called 'roce'"):
         load_profile("roce")
 

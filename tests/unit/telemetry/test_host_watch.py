@@ -82,5 +82,6 @@ def test_no_proc_is_an_error_of_the_testbed(tmp_path: Path) -> None:
         pass
     with pytest.raises(LabError, match="no line for all CPUs"):
         cpu_ticks("intr 5\n")
-    assert cpu_ticks("cpu 1 2 3 4\n") == (10, 0)
+    assert cpu_ticks("cpu 1 2 3 4\n") == ((10, 0),)
+    assert cpu_ticks("cpu 2 0 0 8 0 0 0 2\ncpu0 1 0 0 4 0 0 0 2\n") == ((12, 2), (7, 2))
     assert stalled_us("nonsense") is None

@@ -108,3 +108,34 @@ def test_another_path_is_false_and_told() -> None:
 def test_unseen_flows_or_no_prediction_are_invalid(predicted: dict[FiveTuple, tuple[str, ...]]) -> None:
     with pytest.raises(RunInvalid):
         bool(path_prediction(predicted, {A: ("leaf1:eth1",)}))
+
+
+ANY = (("leaf1:eth1", "leaf1:eth2"), "spine1:eth1")
+
+
+@pytest.mark.parametrize(
+    ("seen", "held"),
+    [
+        (("leaf1:eth1", "spine1:eth1"), True),
+        (("leaf1:eth2", "spine2:eth1"), True),  # what comes after was predicted for the first way
+        ((("leaf1:eth1", "leaf1:eth2"), ("spine1:eth1", "spine2:eth1")), True),
+        (("leaf1:eth1", "spine1:eth9"), False),
+        (("leaf1:eth1",), False),
+        (("leaf1:eth3", "spine1:eth1"), False),
+        ((("leaf1:eth1", "leaf1:eth3"), "spine1:eth1"), False),
+        ((), False),
+        (((),), False),
+    ],
+)
+def test_one_of_several_ways(seen: tuple[str | tuple[str, ...], ...], held: bool) -> None:
+    verdict = path_prediction({A: ANY}, {A: seen})
+    assert verdict.held is held
+    assert verdict.evidence.numbers["one_of_several"] == int(held)
+    assert "one of several ways" in verdict.evidence.summary
+    if not held:
+        assert "predicted leaf1:eth1 or leaf1:eth2 > spine1:eth1" in verdict.evidence.rows[0]
+
+
+def test_a_prediction_of_one_way_is_held_to_it() -> None:
+    assert not path_prediction({A: ("leaf1:eth1",)}, {A: (("leaf1:eth1", "leaf1:eth2"),)}).held
+    assert "several" not in path_prediction({A: ("leaf1:eth1",)}, {A: ("leaf1:eth1",)}).evidence.summary
