@@ -245,8 +245,8 @@ def reaction(run: Measured, *, share: float = P99_SHARE) -> Verdict:
 
     Bound: 99 % within a hundredth of what the headroom covers; that the longest one is within all of it is what makes a
     run valid. Where the hypervisor took a share s of a CPU's time, as many pauses met a workstation that stood still,
-    at either end: of the others, 1 - 2s at least, 99 % are judged. The evidence says whether asicd had real-time priority,
-    and what else happened on the workstation meanwhile. Invalid, beside that, with fewer than 100 pauses.
+    at either end: of the others, 1 - 2s at least, 99 % are judged. The evidence says whether asicd had real-time
+    priority, and what else happened on the workstation meanwhile. Invalid, beside that, with fewer than 100 pauses.
     """
     counted = run.whole.asicd
     awake = 1 - 2 * min(run.host.steal_worst if run.host else 0.0, STEAL_MOST)
