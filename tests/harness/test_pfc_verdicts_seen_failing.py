@@ -214,8 +214,14 @@ CASES = [
     ),
     Case(
         reaction,
-        held=[lambda: reaction(run())],
-        false=[lambda: reaction(run(asicd=reactions(*[30] * 900, *[3300] * 100)))],
+        held=[
+            lambda: reaction(run()),
+            lambda: reaction(run(asicd=reactions(*[30] * 900, *[3300] * 100), host=ROBBED)),
+        ],
+        false=[
+            lambda: reaction(run(asicd=reactions(*[30] * 900, *[3300] * 100))),
+            lambda: reaction(run(asicd=reactions(*[30] * 700, *[3300] * 300), host=ROBBED)),
+        ],
         invalid=[
             lambda: reaction(run(asicd=LATE)),
             lambda: reaction(run(asicd=FEW)),
