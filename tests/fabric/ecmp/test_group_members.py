@@ -53,12 +53,19 @@ Note = Callable[[object], None]
 
 
 def kernels(lab: Lab, dst: str) -> tuple[tuple[str, int], ...]:
-    """Leaf1's living next hops for a destination, as `ip` lists them: (interface, weight)."""
+    """Leaf1's living next hops for a destination, as `ip` lists them: (interface, weight).
+
+    A route that is replaced may be gone for a moment: then they are nobody's, and equal to nothing.
+    """
     family = "-6" if ":" in dst else "-4"
     node = lab.node("leaf1")
-    prefix = json.loads(node.kernel("ip", family, "-j", "route", "get", "fibmatch", dst).stdout)[0]["dst"]
+    said = node.channel.kernel("ip", family, "-j", "route", "get", "fibmatch", dst)
+    if not said.ok:
+        return (("no route", 0),)
+    prefix = json.loads(said.stdout)[0]["dst"]
     routes = json.loads(node.kernel("ip", family, "-j", "route", "show", "exact", prefix).stdout)
-    assert len(routes) == 1, routes
+    if len(routes) != 1:
+        return ((f"{len(routes)} routes", 0),)
     hops = routes[0].get("nexthops", routes)
     return tuple((hop["dev"], hop.get("weight", 1)) for hop in hops if not {"dead", "linkdown"} & set(hop["flags"]))
 
