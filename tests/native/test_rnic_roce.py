@@ -14,6 +14,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import wrpcap
 
+from labs.errors import CapabilityMissing
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "traffic" / "rnic" / "tests" / "test_roce.c"
 NAMES = {
@@ -75,7 +77,7 @@ def dissected(path: Path) -> Iterator[tuple[str, ...]]:
     """What tshark makes of each frame: opcode, expert messages, malformed, what it took for the ICRC."""
     tshark = shutil.which("tshark")
     if tshark is None:
-        pytest.skip("tshark is not here: apt-get install tshark")
+        raise CapabilityMissing("tshark", "it is not on PATH", remedy="apt-get install tshark")
     fields = ("infiniband.bth.opcode", "_ws.expert.message", "_ws.malformed", "infiniband.invariant.crc")
     argv = [tshark, "-n", "-r", str(path), "-T", "fields", "-E", "separator=|"]
     argv += [word for field in fields for word in ("-e", field)]
