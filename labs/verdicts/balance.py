@@ -68,8 +68,9 @@ def completion(
         ideal_s: the time that the busiest link, or cut of links, takes for the bytes that have to cross it.
         most: how many times that it may have taken, from the first packet of all to the last.
 
-    False, whatever the time, when packets were lost: those bytes are not done. Invalid without flows or when the
-    workstation was starved.
+    False, whatever the time, when packets were lost: those bytes are not done. Invalid without flows, when the
+    workstation was starved, and when the bytes would have been there in time but for what one CPU lost to the
+    hypervisor: ports whose packets leave when that CPU wakes stood still meanwhile.
     """
     took = _took_s(report.results)
     lost = sum(one.lost_packets for one in report)
@@ -87,6 +88,9 @@ def completion(
     )
     if not report.results:
         return verdict.invalid("there were no flows")
+    stolen = host.steal_worst if host else 0.0
+    if not verdict.held and not lost and took * (1 - stolen) <= most * ideal_s:
+        return verdict.invalid(f"{stolen:.1%} of a CPU was stolen")
     return vouch(verdict, host)
 
 

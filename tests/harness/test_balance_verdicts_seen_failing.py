@@ -95,3 +95,6 @@ def test_bytes_that_never_come() -> None:
 def test_a_time_that_nobody_can_vouch_for() -> None:
     assert "no flows" in invalid(completion(report(), ideal_s=1.0, host=WELL))
     assert "starved" in invalid(completion(report(result(ended_s=1.0)), ideal_s=1.0, host=LATE))
+    robbed = HostSample(2.0, steal=0.05, starved_s=0.0001, steal_worst=0.08)
+    assert "8.0% of a CPU was stolen" in invalid(completion(report(result(ended_s=1.2)), ideal_s=1.0, host=robbed))
+    assert not completion(report(result(ended_s=1.3)), ideal_s=1.0, host=robbed)
