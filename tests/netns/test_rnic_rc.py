@@ -23,8 +23,6 @@ RANKS = 4
 NAME = f"rc{os.getpid()}"
 Report = dict[str, Any]
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-
 
 @pytest.fixture(scope="module")
 def rnic(tmp_path_factory: pytest.TempPathFactory) -> Path:
