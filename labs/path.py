@@ -121,7 +121,7 @@ class _Asking:
 
     fabric: Fabric
     engine: EngineTables | None
-    obeyed: set[str] = field(default_factory=set)
+    obeyed: set[tuple[str, str]] = field(default_factory=set)
 
     def lookups(self, node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> list[Ways]:
         """For each flow: its ways."""
@@ -136,7 +136,7 @@ class _Asking:
             return None
         chosen = ways(self.engine, self.fabric, node.name, port, flow)
         if chosen is not None:
-            self._check_obeyed(node)
+            self._check_obeyed(node, "ipv6" if ":" in flow.dst else "ipv4")
         if chosen is None or chosen.ports:
             return None if chosen is None else chosen.ports
         hops = _live_hops(_listed(node, flow.dst))  # no group: the kernel takes a member by the hash that was set
@@ -144,18 +144,18 @@ class _Asking:
             return None
         return (_by_hash(hops, chosen.hash >> 1),) if chosen.hash else tuple(str(hop["dev"]) for hop in hops)
 
-    def _check_obeyed(self, node: LiveNode) -> None:
+    def _check_obeyed(self, node: LiveNode, family: str) -> None:
         """The engine's choice counts only where the kernel takes a packet's hash as it is. Raises NotReady."""
-        if node.name in self.obeyed:
+        if (node.name, family) in self.obeyed:
             return
-        keys = [f"net.{family}.fib_multipath_hash_policy" for family in ("ipv4", "ipv6")]
-        policies = node.kernel("sysctl", "-n", *keys).stdout.split()
-        if set(policies) != {OBEYS_THE_PACKET}:
+        key = f"net.{family}.fib_multipath_hash_policy"
+        policy = node.kernel("sysctl", "-n", key).stdout.strip()
+        if policy != OBEYS_THE_PACKET:
             raise NotReady(
-                f"{node.name}: {' and '.join(keys)} are {' and '.join(policies)}: its kernel ignores the hash engine",
-                remedy="asicd sets them to 1 again within some seconds; find out who changed them",
+                f"{node.name}: {key} is {policy}: its kernel ignores the hash engine",
+                remedy="asicd sets it to 1 again within some seconds; find out who changed it",
             )
-        self.obeyed.add(node.name)
+        self.obeyed.add((node.name, family))
 
 
 def _lookups(node: LiveNode, asked: Sequence[tuple[FiveTuple, str | None]]) -> list[Ways]:

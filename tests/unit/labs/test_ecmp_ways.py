@@ -207,7 +207,7 @@ def test_no_group_yet_says_the_hash() -> None:
 # --- paths ---
 
 
-def nodes(leaf1: Mapping[str, object] | None = None, policies: str = "1\n1\n") -> dict[str, LiveNode]:
+def nodes(leaf1: Mapping[str, object] | None = None, policy: str = "1\n") -> dict[str, LiveNode]:
     """Every kernel forwards by the first way it has; leaf1's lists its group, and answers `leaf1` when it is asked."""
     group = {"dst": "10.0.0.0/8", "nexthops": [{"dev": dev, "weight": 1, "flags": []} for dev in UPLINKS]}
 
@@ -215,7 +215,7 @@ def nodes(leaf1: Mapping[str, object] | None = None, policies: str = "1\n1\n") -
         if node == "leaf1" and ("fibmatch" in argv or "show" in argv):
             return CommandResult(argv, 0, json.dumps([group]), "")
         if argv[0] == "sysctl":
-            return CommandResult(argv, 0, policies, "")
+            return CommandResult(argv, 0, policy, "")
         said = dict(leaf1 or {}) if node == "leaf1" else way(node)
         assert said, f"{node}: {argv} {stdin}"
         return CommandResult(argv, 0, "\n".join(json.dumps([said]) for _ in stdin.splitlines()), "")
@@ -249,8 +249,8 @@ def test_the_engines_answer_counts() -> None:
 
 def test_a_kernel_that_ignores_the_engine_is_found() -> None:
     """Somebody has set another policy: what the engine chooses does not count."""
-    with pytest.raises(NotReady, match=r"fib_multipath_hash_policy are 1 and 3: its kernel ignores the hash engine"):
-        paths(FABRIC, nodes(policies="1\n3\n"), flows(), [SRC] * 64, Tables())
+    with pytest.raises(NotReady, match=r"net.ipv4.fib_multipath_hash_policy is 3: its kernel ignores the hash engine"):
+        paths(FABRIC, nodes(policy="3\n"), flows(), [SRC] * 64, Tables())
 
 
 def test_the_kernel_answers_for_the_other_classes() -> None:
