@@ -252,7 +252,7 @@ def reaction(run: Measured, *, share: float = P99_SHARE) -> Verdict:
     awake = 1 - 2 * min(run.host.steal_worst if run.host else 0.0, STEAL_MOST)
     p99, most, longest = counted.reaction_us(0.99 * awake), run.covered_s * 1e6 * share, longest_us(counted)
     verdict = Verdict(
-        f"99 % of pauses are obeyed within {share:.0%} of what the headroom covers",
+        f"{99 * awake:.3g} % of pauses are obeyed within {share:.0%} of what the headroom covers",
         p99 is not None and p99 <= most,
         Evidence(
             f"{counted.reaction_count} pauses, p{99 * awake:.3g} {p99 or 0:.0f} µs, {most:.0f} allowed; "
