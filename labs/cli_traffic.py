@@ -31,8 +31,36 @@ ENGINES = ("rnic",)
 STARTED = "%Y-%m-%d %H:%M:%S"
 
 
-@click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[run] PATTERN | list")
+class RunUnlessNamed(click.Group):
+    """A group whose command is `run` where none is named: `railbed traffic all_reduce -b 1M`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Group."""
+        named = not args or args[0] in {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if named else ["run", *args])
+
+
+@click.group(cls=RunUnlessNamed)
+def traffic() -> None:
+    """Collectives on a running lab. `railbed traffic all_reduce -b 1M` is `railbed traffic run all_reduce -b 1M`."""
+
+
+@traffic.command("list")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def list_patterns(form: str) -> None:
+    """The patterns there are, and by which algorithms each can be played; the first is the default."""
+    from traffic.patterns import ALGORITHMS
+
+    rows = [(str(collective), ", ".join(played)) for collective, played in ALGORITHMS.items()]
+    if form == "json":
+        found = [{"pattern": str(one), "algorithms": list(played)} for one, played in ALGORITHMS.items()]
+        emit_json({"schema": SCHEMA, "patterns": found})
+        return
+    emit_table(("pattern", "algorithms"), rows)
+
+
+@traffic.command("run")
+@click.argument("pattern")
 @click.option("--hosts", help="Which hosts, in the ranks' order: host1,host3,…; default: all.")
 @click.option("-b", "--minbytes", default="32M", show_default=True, help="The least size; K, M, G are 1024s.")
 @click.option("-e", "--maxbytes", help="The largest size; default: the least.")
@@ -60,21 +88,15 @@ STARTED = "%Y-%m-%d %H:%M:%S"
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @lab_option
 @dry_run_option
-def traffic(words: tuple[str, ...], form: str, lab_name: str | None, dry_run: bool, **options: object) -> int:
+def run_pattern(pattern: str, form: str, lab_name: str | None, dry_run: bool, **options: object) -> int:
     """Play a collective on a running lab, as nccl-tests would on its hosts: size by size, checked and timed.
 
     PATTERN is all_reduce, all_gather, reduce_scatter, alltoall, broadcast, reduce, gather, scatter, sendrecv or
     hypercube. A rank stands on every card of every host. Exit 1 when elements are wrong, 3 when the times prove
     nothing: the table or JSON is there all the same.
     """
-    named = words[1:] if words[0] == "run" else words
-    if len(named) != 1:
-        raise SpecError(f"traffic {' '.join(words)}", allowed="one PATTERN, as in: railbed traffic all_reduce -b 1M")
-    if named[0] == "list":
-        _list(form)
-        return 0
     lab = adopt_lab(which(lab_name))
-    asked = _asked(lab, named[0], options)
+    asked = _asked(lab, pattern, options)
     if dry_run:
         sizes = ", ".join(str(one.size) for one in asked.sizes)
         iterations = f"{asked.settings.warmup_iterations} + {asked.settings.iterations}"
@@ -83,17 +105,6 @@ def traffic(words: tuple[str, ...], form: str, lab_name: str | None, dry_run: bo
         return 0
     file = options["json_file"]
     return _play(lab, asked, form, file if isinstance(file, Path) else None)
-
-
-def _list(form: str) -> None:
-    from traffic.patterns import ALGORITHMS
-
-    rows = [(str(collective), ", ".join(played)) for collective, played in ALGORITHMS.items()]
-    if form == "json":
-        found = [{"pattern": str(one), "algorithms": list(played)} for one, played in ALGORITHMS.items()]
-        emit_json({"schema": SCHEMA, "patterns": found})
-        return
-    emit_table(("pattern", "algorithms"), rows)
 
 
 def _asked(lab: Lab, name: str, options: dict[str, object]) -> bridge.Asked:

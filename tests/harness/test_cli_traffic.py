@@ -149,7 +149,8 @@ def test_a_flow_that_fails_is_one_message(player: Player, capsys: Capture) -> No
         (("all_reduce", "-b", "soon"), "size 'soon'"),
         (("all_reduce", "--engine", "iperf3"), "allowed: rnic"),
         (("all_reduce", "--rate", "fast"), "--rate fast"),
-        (("all_reduce", "broadcast"), "one PATTERN"),
+        (("all_reduce", "broadcast"), "unexpected extra argument (broadcast)"),
+        (("-b", "1M"), "Missing argument 'PATTERN'"),
         (("broadcast", "-b", "1M", "-r", "99"), "root 99"),
     ],
 )
@@ -168,6 +169,12 @@ def test_the_list_names_patterns_and_algorithms(capsys: Capture) -> None:
     found = json.loads(said(capsys, "list", "--format", "json").out)
     assert {"pattern": "alltoall", "algorithms": ["pairwise", "at-once", "bruck"]} in found["patterns"]
     assert "double-tree" in said(capsys, "list").out
+
+
+def test_help_names_the_commands(capsys: Capture) -> None:
+    words = said(capsys, "--help").out
+    assert all(f"\n  {name} " in words for name in ("list", "run"))
+    assert "--minbytes" in said(capsys, "run", "--help").out
 
 
 def test_what_was_counted_tells_whether_times_count(player: Player) -> None:
