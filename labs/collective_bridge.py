@@ -6,13 +6,15 @@ A rank stands on every card. Cards send at their link's rate. While it plays not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from labs import lease
 from labs.channels.namespaces import in_network
 from labs.lab import Lab
+from labs.path import Path as FlowPath
 from labs.telemetry.asic_counters import AsicCounters
 from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample
@@ -23,11 +25,11 @@ from topologies.errors import SpecError
 from traffic import busbw, nccl_report
 from traffic.bounds import placed_ideal_s, wire_efficiency
 from traffic.certificate import Conditions, why_invalid
-from traffic.engines.rc_plan import Addresses, plans
+from traffic.engines.rc_plan import Addresses, Connection, plans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic import SpokenTo
-from traffic.engines.rnic_rc import start_rc
+from traffic.engines.rnic_rc import RankProgress, RcRun, Watches, start_rc
 from traffic.errors import TrafficError
 from traffic.flows import FiveTuple, Transport
 from traffic.graph import Graph
@@ -68,9 +70,18 @@ class Played:
 
     @property
     def dropped(self) -> int:
-        """Packets that a queue or a priority group refused, or that were lost between ports."""
-        queues = self.counted.queues if self.counted else ()
-        return sum(queue.dropped_packets + queue.ingress_packets + queue.lost_packets for queue in queues)
+        """Packets that switches, their cables and hosts' queues lost, by what the soft ASIC counts."""
+        queues, ports = (self.counted.queues, self.counted.ports) if self.counted else ((), ())
+        refused = sum(queue.dropped_packets + queue.ingress_packets + queue.lost_packets for queue in queues)
+        return refused + sum(port.wire_dropped + port.watchdog_rx_dropped + port.receiver_dropped for port in ports)
+
+    @property
+    def lost_packets(self) -> int:
+        """Packets that were really lost, wherever. One sent again because others overtook it is none of them.
+
+        Where nobody counted a loss, each time-out stands for one.
+        """
+        return self.dropped + self.report.lost_packets or self.report.timeouts
 
     @property
     def invalid_because(self) -> str | None:
@@ -79,7 +90,7 @@ class Played:
         conditions = Conditions(
             pacing_error=self.report.late_share,
             cpu_headroom=self.cpu_left,
-            lost_packets=self.report.lost_packets + self.dropped,
+            lost_packets=self.lost_packets,
             lossless=lossless,
         )
         stolen = self.host.duration_s > 0 and self.host.steal > STEAL_MOST + TICK_S / self.host.duration_s
@@ -115,6 +126,79 @@ def addresses(lab: Lab, family: int = 4) -> Addresses:
     return lambda host, card: str(addressing.host_address(lab.fabric, host, card, family))
 
 
+@dataclass
+class Playing:
+    """A graph under way on a lab. `least_s` is what the wire needs for one iteration."""
+
+    lab: Lab
+    run: RcRun
+    least_s: float
+    held: lease.Lease
+    watch: HostWatch
+    before: AsicCounters | None
+    began: tuple[int, int]
+    _played: Played | None = None
+
+    def progress(self) -> tuple[RankProgress, ...]:
+        """How far the ranks are."""
+        return self.run.progress()
+
+    def finish(self, within: float | None = None, watch: Watches | None = None) -> Played:
+        """Wait for its end, at most `within` seconds, by default `PATIENCE` times what the wire needs or LEAST_S.
+
+        Args:
+            watch: is told how far it is, now and then.
+        """
+        patience = max(LEAST_S, PATIENCE * self.least_s * self.run.plans.iterations)
+        limit = (patience if within is None else within) * self.lab.timeout_scale
+        return self._ended(lambda: self.run.finish(limit, watch))
+
+    def stop(self) -> Played:
+        """End it now."""
+        return self._ended(self.run.stop)
+
+    def _ended(self, end: Callable[[], RcReport]) -> Played:
+        if self._played is None:
+            report, (idle, total), sample = end(), cpu_time(), self.watch.sample()
+            self._played = Played(
+                report,
+                sample,
+                (idle - self.began[0]) / max(1, total - self.began[1]),
+                self.lab.asic.counters() - self.before if self.lab.asic and self.before else None,
+                self.held.disturbed(),
+            )
+        return self._played
+
+
+@contextmanager
+def playing(
+    lab: Lab,
+    graph: Graph,
+    placement: Placement,
+    settings: RcSettings | None = None,
+    *,
+    iterations: int = 1,
+    check: bool = True,
+) -> Iterator[Playing]:
+    """Play a graph on a lab for the length of a block, or for `iterations` in a row; what is left then ends.
+
+    Other labs change no interfaces meanwhile; this one's faults and changes go on.
+
+    Raises SpecError for what cannot be played, TrafficError for a host where rnic does not start.
+    """
+    planned = plans(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
+
+    def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
+        return in_network(node, lab.deployment.netns(lab.node(node).name), argv)
+
+    with lease.measuring(lab.name, graph.name) as held, ExitStack() as stack:
+        before = lab.asic.counters() if lab.asic else None
+        run = start_rc(planned, start)
+        stack.callback(run.stop)
+        watch = stack.enter_context(HostWatch())
+        yield Playing(lab, run, placed_ideal_s(planned.graph, placement), held, watch, before, cpu_time())
+
+
 def play(
     lab: Lab,
     graph: Graph,
@@ -124,38 +208,18 @@ def play(
     iterations: int = 1,
     check: bool = True,
     within: float | None = None,
+    watch: Watches | None = None,
 ) -> Played:
-    """Play a graph on a lab, `iterations` times in a row.
+    """Play a graph on a lab to its end, `iterations` times in a row.
 
     Args:
         within: seconds until it is given up; default: `PATIENCE` times what the wire needs, and no less than LEAST_S.
+        watch: is told how far it is, now and then.
 
     Raises SpecError for what cannot be played, TrafficError for a host where rnic does not start.
     """
-    planned = plans(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
-    least = placed_ideal_s(planned.graph, placement) * iterations
-    limit = (within if within is not None else max(LEAST_S, PATIENCE * least)) * lab.timeout_scale
-
-    def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
-        return in_network(node, lab.deployment.netns(lab.node(node).name), argv)
-
-    with lease.measuring(lab.name, graph.name) as held:
-        before = lab.asic.counters() if lab.asic else None
-        run = start_rc(planned, start)
-        try:
-            with HostWatch() as watch:
-                idle, total = cpu_time()
-                report = run.finish(limit)
-                idle_after, total_after = cpu_time()
-        finally:
-            run.stop()
-        return Played(
-            report,
-            watch.sample(),
-            (idle_after - idle) / max(1, total_after - total),
-            lab.asic.counters() - before if lab.asic and before else None,
-            held.disturbed(),
-        )
+    with playing(lab, graph, placement, settings, iterations=iterations, check=check) as run:
+        return run.finish(within, watch)
 
 
 def cpu_time(stat: Path = Path("/proc/stat")) -> tuple[int, int]:
@@ -194,17 +258,19 @@ class Measured:
     played: tuple[Played, ...]
 
 
-def measured(lab: Lab, asked: Asked) -> Iterator[Measured]:
+def measured(lab: Lab, asked: Asked, watch: Watches | None = None) -> Iterator[Measured]:
     """Run size after size, out of place and in place, and give each line as soon as it is there.
+
+    `watch` is told how far it is, now and then.
 
     Raises TrafficError when one does not come to its end, with what failed.
     """
     with lease.measuring(lab.name, asked.pattern.collective.program):
         for size in asked.sizes:
-            yield _line(lab, asked, size)
+            yield _line(lab, asked, size, watch)
 
 
-def _line(lab: Lab, asked: Asked, size: busbw.Size) -> Measured:
+def _line(lab: Lab, asked: Asked, size: busbw.Size, watch: Watches | None) -> Measured:
     words, collective = asked.settings, asked.pattern.collective
     halves: list[Side | None] = []
     played: list[Played] = []
@@ -215,7 +281,8 @@ def _line(lab: Lab, asked: Asked, size: busbw.Size) -> Measured:
             continue
         graph = asked.graph(size.size, in_place=in_place)
         iterations = words.warmup_iterations + words.iterations
-        one = play(lab, graph, asked.placement, asked.rc, iterations=iterations, check=bool(words.validation))
+        check = bool(words.validation)
+        one = play(lab, graph, asked.placement, asked.rc, iterations=iterations, check=check, watch=watch)
         took = one.report.took_s(words.warmup_iterations)
         if one.report.error or took is None:
             raise TrafficError(f"{graph.name}, {size.size} bytes: {one.report.error or 'not all iterations were done'}")
@@ -246,28 +313,31 @@ def invalid_because(runs: Sequence[Measured]) -> str | None:
 
 
 def flow_lines(lab: Lab, played: Played) -> tuple[FlowLine, ...]:
-    """One line for each direction of a connection that carried something, with the path the kernels give it.
+    """One line for each direction of a connection that carried something, with the path the switches give it.
 
     Bytes are of one iteration; the time is from the last iteration's first message to its last, both on this flow.
     """
-    flows = [
-        (one, one.connection.end(one.src), one.connection.far(one.src))
-        for one in played.report.connections
-        if one.took_s is not None
-    ]
-    ways = lab.paths(
-        [FiveTuple(near.address, far.address, Transport.UDP, near.sport, ROCE_PORT) for _, near, far in flows],
-        [near.host for _, near, _ in flows],
-    )
+    flows = [one for one in played.report.connections if one.took_s is not None]
+    ways = flow_paths(lab, played.report.plans.settings, [(one.connection, one.src) for one in flows])
     return tuple(
         FlowLine(
-            near.host,
-            far.host,
+            one.connection.end(one.src).host,
+            one.connection.far(one.src).host,
             one.bytes,
             (one.took_s or 0.0) * 1e6,
             one.received.ce if one.received else None,
             one.sent.retransmitted if one.sent else None,
             way.ports,
         )
-        for (one, near, far), way in zip(flows, ways, strict=True)
+        for one, way in zip(flows, ways, strict=True)
     )
+
+
+def flow_paths(lab: Lab, settings: RcSettings, flows: Sequence[tuple[Connection, int]]) -> tuple[FlowPath, ...]:
+    """The paths of connections from the rank that sends on each."""
+    ends = [(connection.end(rank), connection.far(rank)) for connection, rank in flows]
+    tuples = [
+        FiveTuple(near.address, far.address, Transport.UDP, near.sport, ROCE_PORT, settings.dscp, far.number)
+        for near, far in ends
+    ]
+    return lab.paths(tuples, [near.host for near, _ in ends])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from labs.errors import CapabilityMissing, LabError, RunInvalid
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
 from labs.verdicts.balance import completion, in_order
+from labs.verdicts.bandwidth import busbw_reached
+from labs.verdicts.carried import carried_as_planned
 from labs.verdicts.ecmp import ecmp_spread, flows_needed, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.pfc import Measured, incast_goodput, lossless, pause_share, reaction, watchdog_timing
@@ -13,7 +15,19 @@ from labs.waiting import Waited, wait_until
 from topologies.fabric import Fabric, Link, Node, Port, Tier
 from topologies.units import GBIT, GIB, KBIT, KIB, MBIT, MIB, MICROSECOND, MILLISECOND, SECOND
 from traffic.collectives import permutation
+from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
 from traffic.flows import FiveTuple, Flow, TrafficPlan, TrafficReport, Transport
+from traffic.operations import (
+    Operation,
+    all_gather,
+    all_to_all,
+    broadcast,
+    halving_doubling_all_reduce,
+    incast,
+    operation,
+    reduce_scatter,
+    ring_all_reduce,
+)
 
 __all__ = [
     "FALSE_ALARM",
@@ -27,6 +41,7 @@ __all__ = [
     "MILLISECOND",
     "SECOND",
     "CapabilityMissing",
+    "Congestion",
     "Evidence",
     "Fabric",
     "Fidelity",
@@ -36,7 +51,10 @@ __all__ = [
     "Link",
     "Measured",
     "Node",
+    "Operation",
     "Port",
+    "RcSettings",
+    "Recovery",
     "RunInvalid",
     "Tier",
     "TrafficPlan",
@@ -44,17 +62,27 @@ __all__ = [
     "Transport",
     "Verdict",
     "Waited",
+    "all_gather",
+    "all_to_all",
+    "broadcast",
+    "busbw_reached",
+    "carried_as_planned",
     "completion",
     "ecmp_spread",
     "flows_needed",
+    "halving_doubling_all_reduce",
     "in_order",
+    "incast",
     "incast_goodput",
     "lossless",
     "no_flow_lost_for_good",
+    "operation",
     "path_prediction",
     "pause_share",
     "permutation",
     "reaction",
+    "reduce_scatter",
+    "ring_all_reduce",
     "routes_match",
     "spread_over_ports",
     "wait_until",

@@ -16,6 +16,7 @@ from labs.telemetry.samples import HostSample
 from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
+from traffic.engines.rnic_rc import Watches
 from traffic.graph import Graph
 from traffic.nccl_report import FlowLine
 from traffic.placement import Placement
@@ -53,9 +54,17 @@ class Player:
     settings: RcSettings | None = None
 
     def play(
-        self, lab: Lab, graph: Graph, placement: Placement, settings: RcSettings, *, iterations: int, check: bool
+        self,
+        lab: Lab,
+        graph: Graph,
+        placement: Placement,
+        settings: RcSettings,
+        *,
+        iterations: int,
+        check: bool,
+        watch: Watches | None = None,
     ) -> bridge.Played:
-        del lab
+        del lab, watch
         self.calls = [*(self.calls or []), (graph, iterations, check)]
         self.settings = settings
         plans = RcPlans(graph, placement, settings, iterations, (), (), {})

@@ -7,7 +7,7 @@ refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from traffic.engines.base import CommandResult
@@ -218,11 +218,22 @@ class RcReport:
         return sum(one.ce for one in self._queue_pairs())
 
     @property
+    def timeouts(self) -> int:
+        """How often a sender waited in vain for an acknowledgement: lost, like the packet perhaps, or held too long."""
+        return sum(one.timeouts for one in self._queue_pairs())
+
+    @property
     def lost_packets(self) -> int:
-        """Packets that somebody missed: sent again, refused by a host's kernel, or found a socket full."""
+        """Packets that hosts lost: refused by a kernel, or found a socket full. What switches lost they count."""
         nics = [nic for one in self.ranks.values() for nic in one.nics]
         overflow = sum(one.overflow for one in self.ranks.values())
-        return self.retransmits + overflow + sum(nic.host_drops + nic.refused for nic in nics)
+        return overflow + sum(nic.host_drops + nic.refused for nic in nics)
+
+    @property
+    def done(self) -> int:
+        """Iterations that all ranks have done."""
+        known = len(self.ranks) == len(self.plans.texts)
+        return min((len(one.ended_ns) for one in self.ranks.values()), default=0) if known else 0
 
     @property
     def late_share(self) -> float:
@@ -235,15 +246,16 @@ class RcReport:
 
         None when not all iterations were done.
         """
-        count = self.plans.iterations - warmup
-        ranks = self.ranks.values()
-        if (
-            count < 1
-            or len(ranks) < len(self.plans.texts)
-            or any(len(one.ended_ns) < self.plans.iterations for one in ranks)
-        ):
+        wanted = self.plans.iterations
+        if wanted <= warmup or self.done < wanted:
             return None
-        return (max(one.ended_ns[-1] for one in ranks) - min(one.began_ns[warmup] for one in ranks)) / count / 1e9
+        ranks = self.ranks.values()
+        lasted = max(one.ended_ns[wanted - 1] for one in ranks) - min(one.began_ns[warmup] for one in ranks)
+        return lasted / (wanted - warmup) / 1e9
+
+    def cut_short(self) -> RcReport:
+        """The same, as if no more iterations had been planned than all ranks have done."""
+        return replace(self, plans=replace(self.plans, iterations=self.done))
 
     def _queue_pairs(self) -> Iterator[RcQueuePair]:
         return (qp for one in self.ranks.values() for qp in one.qps)

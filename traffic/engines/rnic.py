@@ -56,6 +56,10 @@ class SpokenTo(Process, Protocol):
         """Write to its standard input; nothing happens when it has ended."""
         ...
 
+    def said(self) -> str:
+        """All it has written so far."""
+        ...
+
 
 class Starts(Protocol):
     """Starts the workstation's own program in a node's network namespace."""

@@ -9,11 +9,12 @@ fails is an error in the report, which keeps what became of all others; what doe
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from topologies.errors import RailbedError
 from traffic.engines.base import CommandResult
@@ -26,7 +27,33 @@ from traffic.errors import TrafficError
 LEAD_S = 0.05
 # How long one process is looked at before the next: what is done meanwhile is not missed, it stays done.
 LOOK_S = 0.02
+# How often whoever watches is told how far it is, and how long one answer to that may take.
+TELL_EVERY_S = 0.5
+TOLD_S = 2.0
+# What runs until it is told to end: the most iterations rnic takes, and how far ahead their last is set.
+MOST_ITERATIONS = 1_000_000
+AHEAD_S = 0.5
 QP = re.compile(r"\bqp (\d+)\b")
+PROGRESS = re.compile(
+    r"^progress iterations=(\d+) of=(\d+) messages=(\d+) sent_bytes=(\d+) received_bytes=(\d+) number=(\d+)$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RankProgress:
+    """How far a rank is: `iterations` done, of how many, `messages` sent and acknowledged in all, payload bytes."""
+
+    rank: int
+    host: str
+    iterations: int
+    of: int
+    messages: int
+    sent_bytes: int
+    received_bytes: int
+
+
+Watches = Callable[[Sequence[RankProgress]], None]
 
 
 def start_rc(plans: RcPlans, start: Starts, *, ready_s: float = 20.0, binary: str | None = None) -> RcRun:
@@ -66,14 +93,48 @@ class RcRun:
     began_ns: int
     clock: Callable[[], float] = time.monotonic
     _report: RcReport | None = field(default=None, init=False)
+    _asked: int = field(default=0, init=False)
 
-    def finish(self, timeout: float) -> RcReport:
+    def progress(self) -> tuple[RankProgress, ...]:
+        """How far the ranks are; those that have ended, or do not answer, are left out."""
+        self._asked += 1
+        asked = self._asked
+        processes = {} if self._report is not None else self.processes
+        for process in processes.values():
+            process.write(f"progress {asked}\n")
+        deadline = self.clock() + TOLD_S
+        found = (
+            _told(self.plans, rank, process, asked, deadline - self.clock()) for rank, process in processes.items()
+        )
+        return tuple(one for one in found if one is not None)
+
+    def end_soon(self) -> int:
+        """Make an iteration that begins soon the last, so that what it ends with is checked; which number it has.
+
+        Raises TrafficError when some rank was too far for that: then only `stop` ends them all.
+        """
+        before = self.progress()
+        most = max((one.iterations for one in before), default=0)
+        lasted = time.monotonic() - self.began_ns / 1e9
+        last = min(most + 2 + math.ceil(most / max(lasted, AHEAD_S) * AHEAD_S), self.plans.iterations)
+        for process in self.processes.values():
+            process.write(f"last {last}\n")
+        odd = [f"{one.host} (rank {one.rank}) ends after {one.of}" for one in self.progress() if one.of != last]
+        if odd:
+            raise TrafficError(f"not all ranks end after {last} iterations: {'; '.join(odd)}")
+        self.plans = replace(self.plans, iterations=last)
+        return last
+
+    def finish(self, timeout: float, watch: Watches | None = None) -> RcReport:
         """Wait until every rank's part is done, at most `timeout` seconds, and report. Leaves no process behind.
 
         When one fails, those that need it are not waited for; all others are.
+
+        Args:
+            watch: is told how far it is, now and then.
         """
         if self._report is None:
-            waiting = self._wait(self.clock() + timeout)
+            waiting = self._wait(self.clock() + timeout, watch)
             late = tuple(f"{_where(self.plans, rank)}: not done within {timeout:g} s" for rank in sorted(waiting))
             self._report = self._collect(late)
         return self._report
@@ -84,10 +145,14 @@ class RcRun:
             self._report = self._collect(())
         return self._report
 
-    def _wait(self, deadline: float) -> set[int]:
+    def _wait(self, deadline: float, watch: Watches | None) -> set[int]:
         """Wait; the ranks that are neither done nor known to be in vain."""
         waiting, failed = set(self.processes), set[int]()
+        told = self.clock()
         while waiting and self.clock() < deadline:
+            if watch is not None and self.clock() - told >= TELL_EVERY_S:
+                told = self.clock()
+                watch(self.progress())
             for rank in sorted(waiting):
                 process = self.processes[rank]
                 with suppress(RailbedError):
@@ -147,6 +212,16 @@ def _await_ready(plans: RcPlans, rank: int, process: SpokenTo, ready_s: float) -
         because = process.stop().stderr.strip() or str(error)
         named = _named(plans, rank, because)
         raise TrafficError(f"{_where(plans, rank)}: rnic does not start: {(named or because)[-400:]}") from error
+
+
+def _told(plans: RcPlans, rank: int, process: SpokenTo, asked: int, within: float) -> RankProgress | None:
+    with suppress(RailbedError):
+        process.wait_ready(f" number={asked}\n", max(within, LOOK_S))
+    for found in PROGRESS.finditer(process.said()):
+        *numbers, number = (int(word) for word in found.groups())
+        if number == asked:
+            return RankProgress(rank, plans.host(rank), *numbers)
+    return None
 
 
 def _ended(process: SpokenTo) -> CommandResult:

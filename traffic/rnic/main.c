@@ -64,6 +64,8 @@ static const char usage_text[] =
 	"    RoCEv2 reliable connections that play one rank's part of a collective. Reads a plan, a line each, and `end`;\n"
 	"    says `ready to send and receive`, reads `go NANOSECONDS`, says `done` when its part is, answers its peers\n"
 	"    until `stop` or for --linger-ms more, writes one JSON object. As root, one process a host.\n"
+	"    Meanwhile `progress NUMBER` is answered with a line, and `last N` makes iteration N the last if it is not\n"
+	"    begun and known data can still be put in.\n"
 	"      host rank=0 mtu=1024 mode=gbn|sr|gb0 window=256 ack_every=0 reorder=3 timeout_us=4295000 retries=7\n"
 	"           dscp=26 ecn=2 ack_dscp=26 cnp_dscp=48 cc=none|dcqcn-sigcomm15|dcqcn-mlx|dcqcn-ns3 dilation=1\n"
 	"           delay_ns=0 numbers=1048576 iterations=1 in_place=0\n"

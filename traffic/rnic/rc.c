@@ -112,14 +112,26 @@ static uint64_t turn(struct rc *rc, uint64_t now)
 	return more ? now : until;
 }
 
+/* An iteration's data is known only where it begins: so the one under way cannot become the last. */
+static void end_after(struct graph *g, uint64_t iterations)
+{
+	if (iterations >= (uint64_t)g->iteration + 2 && iterations < g->iterations)
+		g->iterations = (uint32_t)iterations;
+}
+
 static void obey(struct rc *rc)
 {
 	char line[RC_LINE];
+	uint64_t number;
 
 	lines_fill(&rc->in);
 	while (lines_next(&rc->in, line, sizeof(line)) == LINE_READ)
 		if (!strncmp(line, "stop", 4))
 			rc->ended = "stop";
+		else if (!strncmp(line, "last ", 5) && plan_digits(line + 5, &number))
+			end_after(&rc->plan.graph, number);
+		else if (!strncmp(line, "progress ", 9) && plan_digits(line + 9, &number))
+			rc_tell_progress(rc, number);
 	if (rc->in.ended) {
 		rc->fds[1].fd = -1;
 		if (!rc->ended)

@@ -145,5 +145,7 @@ void qp_note_deadline(struct rc *rc, const struct queue_pair *qp);
 uint64_t nic_run(struct rc *rc, struct rc_nic *nic, uint64_t now);
 
 void rc_report(const struct rc *rc);
+/* A line that answers `progress NUMBER`: how far this has come. */
+void rc_tell_progress(const struct rc *rc, uint64_t number);
 
 #endif

@@ -129,6 +129,22 @@ static void report_times(const char *key, const uint64_t *times, uint32_t count)
 	putchar(']');
 }
 
+void rc_tell_progress(const struct rc *rc, uint64_t number)
+{
+	const struct graph *g = &rc->plan.graph;
+	uint64_t messages = 0, sent = 0, received = 0;
+
+	for (uint32_t i = 0; i < rc->plan.qp_count; i++) {
+		messages += rc->qps[i].requester.finished;
+		sent += rc->qps[i].sent_bytes;
+		received += rc->qps[i].got_bytes;
+	}
+	printf("progress iterations=%u of=%u messages=%llu sent_bytes=%llu received_bytes=%llu number=%llu\n", g->iteration,
+	       g->iterations, (unsigned long long)messages, (unsigned long long)sent, (unsigned long long)received,
+	       (unsigned long long)number);
+	fflush(stdout);
+}
+
 void rc_report(const struct rc *rc)
 {
 	const struct graph *g = &rc->plan.graph;

@@ -88,6 +88,9 @@ class FakeProcess:
     written: str = ""
     stopped: int = 0
 
+    def said(self) -> str:
+        return self.stdout
+
     def write(self, text: str) -> None:
         self.written += text
 
