@@ -13,7 +13,7 @@ from traffic.collectives import send_recv
 from traffic.engines.base import CommandResult
 from traffic.engines.rc_plan import RcPlans, plans
 from traffic.engines.rc_report import rank_report
-from traffic.engines.rnic_rc import RcRun, in_vain, start_rc
+from traffic.engines.rnic_rc import RankProgress, RcRun, in_vain, start_rc
 from traffic.errors import TrafficError
 from traffic.graph import Graph, Send
 from traffic.placement import one_each
@@ -72,11 +72,23 @@ class FakeProcess:
     def said(self) -> str:
         return self.stdout
 
+    iterations: int = 3
+    of: int = 100
+    deaf: bool = False
+
     def write(self, text: str) -> None:
         self.written += text
+        word, *number = text.split()[:2]
+        if word == "last":
+            self.of = int(number[0]) if int(number[0]) >= self.iterations + 2 else self.of
+        if word == "progress" and not self.deaf:
+            self.stdout = (
+                f"progress iterations={self.iterations} of={self.of} messages=9 sent_bytes=70 received_bytes=80 "
+                f"number={number[0]}\n{self.stdout}"
+            )
 
     def wait_ready(self, text: str, timeout: float) -> None:
-        if not {"ready to": self.ready, "done\n": self.done}[text]:
+        if not {"ready to": self.ready, "done\n": self.done}.get(text, text in self.stdout):
             raise RailbedError(f"not within {timeout} s")
 
     def wait(self, timeout: float) -> CommandResult:
@@ -147,6 +159,72 @@ def test_numbers_of_all_ranks_are_added_up() -> None:
     assert first.sent
     assert (first.bytes, first.sent.retransmitted) == (1000, 2)
     assert first.took_s == pytest.approx(2e-6)
+
+
+def test_ranks_say_how_far_they_are_and_one_that_does_not_answer_is_left_out() -> None:
+    workstation = Workstation(planned(iterations=100), settings={"h1": {"iterations": 7}})
+    run = started(workstation)
+    first, second = run.progress()
+    assert first == RankProgress(0, "h1", 7, 100, 9, 70, 80)
+    assert (second.host, second.iterations) == ("h2", 3)
+    workstation.started["h2"].deaf = True
+    assert [one.host for one in run.progress()] == ["h1"]
+    run.stop()
+    assert run.progress() == ()
+
+
+def test_who_watches_is_told() -> None:
+    workstation = Workstation(planned(), settings={"h1": {"done": False}})
+    run = started(workstation)
+    run.clock = iter(range(1000)).__next__
+    told: list[int] = []
+    report = run.finish(50, lambda ranks: told.append(len(ranks)))
+    assert told
+    assert set(told) == {2}
+    assert report.errors == ("h1 (rank 0): not done within 50 s",)
+
+
+def test_all_ranks_end_after_one_iteration_that_none_has_begun() -> None:
+    workstation = Workstation(planned(iterations=100), settings={"h1": {"iterations": 7}})
+    run = started(workstation)
+    last = run.end_soon()
+    assert 9 <= last <= 100
+    assert run.plans.iterations == last
+    assert {process.of for process in workstation.started.values()} == {last}
+    run.stop()
+
+
+def test_a_rank_too_far_ahead_is_named() -> None:
+    workstation = Workstation(planned(iterations=100))
+    run = started(workstation)
+    ahead = workstation.started["h2"]
+    before = run.progress()
+    ahead.deaf, ahead.iterations = True, 99  # it does not answer the first question, and is far when told
+    assert len(before) == 2
+    with pytest.raises(TrafficError, match=r"not all ranks end after \d+ iterations: h2 \(rank 1\) ends after 100"):
+        ended_soon_once_it_hears(run, ahead)
+    run.stop()
+
+
+def ended_soon_once_it_hears(run: RcRun, process: FakeProcess) -> int:
+    """`end_soon`, with a process that hears again once it was told which is the last."""
+    write = process.write
+
+    def hears(text: str) -> None:
+        process.deaf = process.deaf and not text.startswith("last")
+        write(text)
+
+    process.write = hears  # type: ignore[method-assign]
+    return run.end_soon()
+
+
+def test_what_was_cut_short_is_timed_by_what_was_done() -> None:
+    found = planned(iterations=3)
+    changes: dict[str, dict[str, Any]] = {"h2": {"ended_ns": [9000, 17000], "began_ns": [1000, 9000, 17000]}}
+    report = started(Workstation(found, changes=changes)).stop()
+    assert (report.done, report.took_s()) == (2, None)
+    assert report.cut_short().took_s() == pytest.approx(8e-6)
+    assert report.cut_short().took_s(warmup=2) is None
 
 
 @pytest.mark.parametrize("what", ["host", "port"])
