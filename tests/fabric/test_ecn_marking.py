@@ -94,11 +94,7 @@ class Held:
         return self.asic.counters().queue("leaf1", "eth2", QUEUE)
 
     def burst(self, packets: int, ecn: int) -> list[Arrived] | None:
-        """Hold a burst, let it go, and return what arrived; None when the hold broke or packets changed places.
-
-        They may: what one processor took out of the queue waits for it, while the other already delivers what it took
-        later. Nobody can say then what a packet left behind.
-        """
+        """Hold a burst, let it go, and return what arrived, in its order; None when the hold broke."""
         self.out.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP << 2 | ecn)
         before = self.queue()
         assert before.depth_packets == 0, f"{before} is not empty before the burst"
@@ -118,8 +114,8 @@ class Held:
         empty = wait_until("the queue is empty", self.queue, lambda now: now.depth_packets == 0, within=WITHIN)
         assert empty.held, (str(empty), empty.last)
         sequences = [one.sequence for one in got]
-        assert len(set(sequences)) == len(got)
-        return got if whole and sequences == sorted(sequences) else None
+        assert sequences == sorted(set(sequences)), "packets of a queue have changed places"
+        return got if whole else None
 
     def take(self) -> Arrived:
         """The next packet at host2."""

@@ -128,6 +128,11 @@ int port_unclsact(const struct namespace *ns, const struct port *port);
 int port_waiting(const struct namespace *ns, const struct port *port, unsigned queue, int64_t *packets, int64_t *bytes);
 int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *veth, uint64_t *qdisc);
 
+/* steer.c */
+int interfaces_open(void);
+int port_steer(int interfaces, const char *port, int from, int to);
+int port_processor(unsigned number);
+
 /* attach.c */
 int asic_attach(struct asic *asic, char *error);
 int asic_refresh(struct asic *asic, unsigned *changed, char *error);

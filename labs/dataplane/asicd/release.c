@@ -2,6 +2,7 @@
 /* What an asicd that died has left behind, by the list that it wrote before it began. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "asicd.h"
 
@@ -53,8 +54,9 @@ void asic_release(const char *folder, int strip)
 {
 	struct namespace ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
 	char path[300], line[400], error[ERROR_SIZE];
+	int clsact, interfaces = -1;
+	unsigned number = 0;
 	FILE *file;
-	int clsact;
 
 	policy_release(folder);
 	snprintf(path, sizeof(path), "%s/ports", folder);
@@ -66,16 +68,24 @@ void asic_release(const char *folder, int strip)
 		struct port port = {};
 		char where[256];
 
+		number++;
 		if (sscanf(line, "%255s %15s", where, port.name) != 2)
 			continue;
 		if (ns.fd < 0 || strcmp(where, ns.path)) {
 			namespace_close(&ns);
+			if (interfaces >= 0)
+				close(interfaces);
+			interfaces = -1;
 			if (namespace_open(&ns, where, error))
 				continue;
+			interfaces = strip ? interfaces_open() : -1;
 		}
 		release_port(&ns, &port, clsact, strip);
+		port_steer(interfaces, port.name, port_processor(number), -1);
 	}
 	namespace_close(&ns);
+	if (interfaces >= 0)
+		close(interfaces);
 	fclose(file);
 	/* The programs are gone: nobody may take them to be there by what the list says. */
 	file = clsact ? fopen(path, "r+e") : NULL;
