@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labs import run_dir
+from labs import cli_traffic_compare, run_dir
 from labs.cli_options import dry_run_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
@@ -43,6 +43,9 @@ class RunUnlessNamed(click.Group):
 @click.group(cls=RunUnlessNamed)
 def traffic() -> None:
     """Collectives on a running lab. `railbed traffic all_reduce -b 1M` is `railbed traffic run all_reduce -b 1M`."""
+
+
+traffic.add_command(cli_traffic_compare.compare)
 
 
 @traffic.command("list")

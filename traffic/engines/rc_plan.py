@@ -285,6 +285,7 @@ def _head(
         "mtu": settings.mtu,
         "mode": settings.recovery,
         "window": settings.window,
+        "reorder": settings.reorder,
         "timeout_us": round(settings.timeout_s * 1e6),
         "retries": settings.retries,
         "dscp": settings.dscp,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from topologies.errors import SpecError
+from topologies.units import GBIT
 
 MTUS = (256, 512, 1024, 2048, 4096)
 MOST_WINDOW = 65536
@@ -29,6 +31,18 @@ class Congestion(StrEnum):
     NS3 = "dcqcn-ns3"
 
 
+PUBLISHED_BPS: Mapping[Congestion, int] = MappingProxyType(
+    {Congestion.SIGCOMM15: 40 * GBIT, Congestion.MELLANOX: 100 * GBIT, Congestion.NS3: 100 * GBIT}
+)
+"""What each set was published for: the paper's testbed of 40 Gbit/s, the firmware of cards of up to 100 Gbit/s
+(ConnectX-4 and 5, whose manuals list these defaults), and HPCC's simulated hosts of 100 Gbit/s."""
+
+
+def dilation(congestion: Congestion, rate_bps: float) -> int:
+    """By how much a set's times have to be stretched for a line of `rate_bps` to act as the one it is published for."""
+    return max(1, round(PUBLISHED_BPS.get(congestion, rate_bps) / rate_bps))
+
+
 @dataclass(frozen=True, slots=True)
 class RcSettings:
     """How queue pairs behave; what is not said is as NCCL and its NICs have it.
@@ -40,6 +54,8 @@ class RcSettings:
         window: packets that may be on their way.
         dilation: by how much DCQCN's times are stretched, so that it acts on a slow fabric as on a fast one.
         delay_s: held at the receiver for every packet, as propagation.
+        reorder: with selective repeat a packet counts as lost once so many that were sent after it have arrived; on a
+            fabric that sprays, as many as may be on their way (`window`): then only a time-out repairs.
         timeout_s: without an acknowledgement, then `retries` times again: NCCL_IB_TIMEOUT 20 is 4.3 s.
         fixed_port: one source port for all instead of one a connection: no entropy for ECMP.
         rate_bps: of every card whose rank has none of its own; None is as fast as the host's port takes it.
@@ -50,6 +66,7 @@ class RcSettings:
     split: bool = False
     window: int = 256
     recovery: Recovery = Recovery.GO_BACK_N
+    reorder: int = 3
     congestion: Congestion = Congestion.NONE
     dilation: int = 1
     dscp: int = 26
@@ -68,6 +85,7 @@ def check_settings(settings: RcSettings) -> None:
     bounds: Sequence[tuple[str, float, float, float]] = (
         ("qps", settings.qps, 1, 256),
         ("window", settings.window, 1, MOST_WINDOW),
+        ("reorder", settings.reorder, 1, MOST_WINDOW),
         ("dilation", settings.dilation, 1, 1_000_000),
         ("dscp", settings.dscp, 0, 63),
         ("cnp_dscp", settings.cnp_dscp, 0, 63),

@@ -1,0 +1,228 @@
+"""What a collective did under several schemes of load balancing and congestion control: repeats to rows. Pure.
+
+A row is the median of its valid repeats, or of all where none is valid: then it says so. Completion times of messages
+are of all those repeats together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from topologies.errors import SpecError
+from traffic.bounds import percentiles
+from traffic.busbw import Collective, bandwidth
+from traffic.step_model import Phase, step_time
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every scheme has to carry, and the step of a job that it is part of.
+
+    Args:
+        size: bytes, nccl-tests' first column.
+        ideal_s: what the busiest card's payload needs at its rate.
+        compute_s: computing of each step.
+        overlap: the share of the collective that can run beside that computing, 0 to 1.
+
+    Raises SpecError for an ideal time that is not above 0, a negative computing time or an overlap out of 0 to 1.
+    """
+
+    collective: Collective
+    size: int
+    ranks: int
+    ideal_s: float
+    compute_s: float
+    overlap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.ideal_s > 0:
+            raise SpecError(f"an ideal time of {self.ideal_s} s", allowed="more than 0")
+        self.idle_share(self.ideal_s)
+
+    def bus_bw(self, took_s: float) -> float:
+        """In GB/s."""
+        return bandwidth(self.collective, took_s, size=self.size, ranks=self.ranks).bus_bw
+
+    def idle_share(self, took_s: float) -> float:
+        """The share of a step in which accelerators wait."""
+        return step_time([Phase("step", self.compute_s, took_s, self.overlap)]).idle_share
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One run under one scheme. Counts are of all its iterations. Repeats of one number share their seed.
+
+    `took_s` is an iteration's time, None where not all came to their end; `completions_s` how long each message of the
+    last one took. `ce` packets arrived marked, `pauses` PFC frames told somebody to stop, `reorder` packets arrived
+    before one that was sent earlier. `invalid_because`: why its times prove nothing.
+    """
+
+    number: int
+    seed: int
+    took_s: float | None
+    completions_s: tuple[float, ...]
+    ce: int
+    pauses: int
+    reorder: int
+    retransmits: int
+    wrong: int | None = 0
+    invalid_because: str | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it counts."""
+        return self.took_s is not None and self.invalid_because is None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All repeats of one scheme."""
+
+    lb: str
+    cc: str
+    recovery: str
+    job: Job
+    repeats: tuple[Repeat, ...]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.lb} {self.cc}"
+
+    @property
+    def valid(self) -> int:
+        """How many repeats count."""
+        return sum(one.valid for one in self.repeats)
+
+    @property
+    def counted(self) -> tuple[Repeat, ...]:
+        """The repeats that the row is made of: the valid ones, or where there are none those that have a time."""
+        return tuple(one for one in self.repeats if one.valid) or tuple(
+            one for one in self.repeats if one.took_s is not None
+        )
+
+    @property
+    def invalid_because(self) -> str | None:
+        """Why the row proves nothing; None where a repeat is valid."""
+        if self.valid:
+            return None
+        reasons = dict.fromkeys(one.invalid_because or "it did not come to its end" for one in self.repeats)
+        return "; ".join(reasons) or "it was not played"
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """What its repeats took."""
+        return tuple(one.took_s for one in self.counted if one.took_s is not None)
+
+    @property
+    def took_s(self) -> float | None:
+        """The median."""
+        return median(self.times_s) if self.times_s else None
+
+    @property
+    def bus_bw(self) -> float | None:
+        """In GB/s."""
+        return None if self.took_s is None else self.job.bus_bw(self.took_s)
+
+    @property
+    def ratio(self) -> float | None:
+        """The ideal time over the time it took: 1 is as fast as the cards allow."""
+        return None if self.took_s is None else self.job.ideal_s / self.took_s
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The same of each repeat."""
+        return tuple(self.job.ideal_s / took_s for took_s in self.times_s)
+
+    @property
+    def p99_s(self) -> float | None:
+        """99 % of its messages were complete in this time."""
+        completions = [took for one in self.counted for took in one.completions_s]
+        return percentiles(completions).p99 if completions else None
+
+    @property
+    def p99s_s(self) -> tuple[float, ...]:
+        """The same of each repeat."""
+        return tuple(percentiles(one.completions_s).p99 for one in self.counted if one.completions_s)
+
+    @property
+    def idle_share(self) -> float | None:
+        """The share of a step in which accelerators wait."""
+        return None if self.took_s is None else self.job.idle_share(self.took_s)
+
+    def count(self, of: Callable[[Repeat], int]) -> int | None:
+        """The median of a count, rounded."""
+        return round(median(of(one) for one in self.counted)) if self.counted else None
+
+    @property
+    def ce(self) -> int | None:
+        """Marked packets of a repeat."""
+        return self.count(lambda one: one.ce)
+
+    @property
+    def pauses(self) -> int | None:
+        """PFC frames of a repeat that told somebody to stop."""
+        return self.count(lambda one: one.pauses)
+
+    @property
+    def reorder(self) -> int | None:
+        """Packets of a repeat that overtook another."""
+        return self.count(lambda one: one.reorder)
+
+    @property
+    def retransmits(self) -> int | None:
+        """Packets of a repeat that were sent again."""
+        return self.count(lambda one: one.retransmits)
+
+
+COLUMNS = (
+    "lb", "cc", "recovery", "busbw GB/s", "of ideal", "p99 ms", "idle",
+    "CE", "pauses", "reorder", "retransmits", "valid",
+)  # fmt: skip
+
+
+def cells(row: Row) -> tuple[str | None, ...]:
+    """A row of the table under COLUMNS; None for what is not known."""
+    return (
+        row.lb,
+        row.cc,
+        row.recovery,
+        _shown(row.bus_bw, "{:.5f}"),
+        _shown(row.ratio, "{:.3f}"),
+        _shown(None if row.p99_s is None else row.p99_s * 1e3, "{:.1f}"),
+        _shown(row.idle_share, "{:.1%}"),
+        *(_shown(count, "{}") for count in (row.ce, row.pauses, row.reorder, row.retransmits)),
+        f"{row.valid}/{len(row.repeats)}",
+    )
+
+
+def _shown(value: float | None, form: str) -> str | None:
+    return None if value is None else form.format(value)
+
+
+def document(row: Row) -> Mapping[str, object]:
+    """A row as JSON has it, with every repeat."""
+    return {
+        "lb": row.lb,
+        "cc": row.cc,
+        "recovery": row.recovery,
+        "bus_bw": row.bus_bw,
+        "ratio": row.ratio,
+        "time_us": None if row.took_s is None else row.took_s * 1e6,
+        "p99_us": None if row.p99_s is None else row.p99_s * 1e6,
+        "idle_share": row.idle_share,
+        "ce": row.ce,
+        "pauses": row.pauses,
+        "reorder": row.reorder,
+        "retransmits": row.retransmits,
+        "valid": row.valid > 0,
+        "invalid_because": row.invalid_because,
+        "repeats": [{**asdict(one), "valid": one.valid} for one in row.repeats],
+    }
+
+
+def without_proof(rows: Sequence[Row]) -> str | None:
+    """Why not every scheme can be compared: the schemes without a valid repeat, each with its reason. None: all can."""
+    return "; ".join(f"{row.name}: {row.invalid_because}" for row in rows if not row.valid) or None
