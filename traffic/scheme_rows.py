@@ -15,6 +15,8 @@ from traffic.bounds import percentiles
 from traffic.busbw import Collective, bandwidth
 from traffic.step_model import Phase, step_time
 
+MOST_REASONS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -224,5 +226,8 @@ def document(row: Row) -> Mapping[str, object]:
 
 
 def without_proof(rows: Sequence[Row]) -> str | None:
-    """Why not every scheme can be compared: the schemes without a valid repeat, each with its reason. None: all can."""
-    return "; ".join(f"{row.name}: {row.invalid_because}" for row in rows if not row.valid) or None
+    """Why not every scheme can be compared: the first schemes without a valid repeat, with reasons. None: all can."""
+    found = [row for row in rows if not row.valid]
+    reasons = [f"{row.name}: {row.invalid_because}" for row in found[:MOST_REASONS]]
+    more = [f"and {len(found) - MOST_REASONS} more"] if len(found) > MOST_REASONS else []
+    return "; ".join([*reasons, *more]) or None

@@ -48,6 +48,7 @@ def test_without_a_valid_repeat_a_row_shows_what_there_is_and_proves_nothing() -
     assert found.invalid_because == "late; no acknowledgement"
     assert without_proof([row(repeat(1)), found]) == "spray none: late; no acknowledgement"
     assert without_proof([row(repeat(1))]) is None
+    assert str(without_proof([found] * 5)).endswith("; and 2 more")
     assert cells(found)[-1] == "0/2"
 
 
