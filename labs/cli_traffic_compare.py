@@ -44,6 +44,8 @@ MOST_RUNS = 1000
 @click.option("--cc", default="dcqcn,none", show_default=True, help="Congestion control: none, dcqcn (dcqcn-mlx), "
               "dcqcn-sigcomm15, dcqcn-mlx, dcqcn-ns3.")  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each scheme.")
+@click.option("--again", type=click.IntRange(0, 100), default=1, show_default=True, help="Starts more of a run that "
+              "proves nothing.")  # fmt: skip
 @click.option("--hosts", help="Which hosts, in the ranks' order: host1,host3,…; default: all.")
 @click.option("-b", "--size", default="4M", show_default=True, help="Bytes; K, M, G are 1024s.")
 @click.option("-n", "--iters", type=click.IntRange(1), default=2, show_default=True, help="Timed iterations of a run.")
@@ -159,6 +161,7 @@ def _wanted(
         iterations=_number(options["iters"]),
         warmup=_number(options["warmup_iters"]),
         repeats=_number(options["repeat"]),
+        again=_number(options["again"]),
     )
 
 
@@ -227,8 +230,8 @@ def _say_plan(lab: Lab, wanted: Comparison) -> None:
     say(
         f"{lab.name}: {wanted.pattern.collective.program} by {wanted.pattern.algorithm} on "
         f"{len(wanted.placement.ranks)} ranks, {wanted.size.size} bytes, would be played {wanted.runs} times "
-        f"({len(wanted.entries)} schemes, {wanted.repeats} repeats), {wanted.warmup} + {wanted.iterations} iterations "
-        f"each: {wanted.least_s:.0f} s on the wire at least"
+        f"({len(wanted.entries)} schemes, {wanted.repeats} repeats, each started {1 + wanted.again} times at most), "
+        f"{wanted.warmup} + {wanted.iterations} iterations each: {wanted.least_s:.0f} s on the wire at least"
     )
     for entry in wanted.entries:
         say(f"{entry}: {entry.recovery}, {entry.rc.congestion}, times x {entry.rc.dilation}, {_row(entry)}")
@@ -249,7 +252,7 @@ def _played(lab: Lab, asic: SoftAsic, wanted: Comparison, job: Job) -> tuple[Row
     with closing(compared(lab, asic, wanted)) as playing:
         for entry, repeat in playing:
             runs.append((entry, repeat))
-            say(f"{len(runs)}/{wanted.runs} {entry}: {_said(job, repeat)}")
+            say(f"{repeat.number}/{wanted.repeats} {entry}: {_said(job, repeat)}")
     return rows(wanted, job, runs)
 
 

@@ -55,7 +55,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is to be played: one graph, under every entry, `repeats` times."""
+    """What is to be played: one graph, under every entry, `repeats` times.
+
+    A repeat that proves nothing is started once more, up to `again` times, after all others of its number.
+    """
 
     pattern: Pattern
     placement: Placement
@@ -65,10 +68,11 @@ class Comparison:
     iterations: int = 2
     warmup: int = 1
     repeats: int = 3
+    again: int = 0
 
     @property
     def runs(self) -> int:
-        """How many times it is played in all."""
+        """How many times it is played when every repeat is valid at once."""
         return self.repeats * len(self.entries)
 
     @property
@@ -99,12 +103,21 @@ def compared(lab: Lab, asic: SoftAsic, wanted: Comparison) -> Generator[tuple[En
     """
     with _own_profile_back(lab, asic):
         for number in range(1, wanted.repeats + 1):
-            for entry in wanted.entries:
-                _turn(lab, asic, entry.profile)
-                rc = replace(entry.rc, seed=derived_seed(entry.rc.seed, f"repeat/{number}"))
-                iterations = wanted.warmup + wanted.iterations
-                played = bridge.play(lab, wanted.graph, wanted.placement, rc, iterations=iterations, check=True)
-                yield entry, repeat_of(number, played, warmup=wanted.warmup)
+            left = list(wanted.entries)
+            for _ in range(1 + wanted.again):
+                turns, left = left, []
+                for entry in turns:
+                    repeat = _repeat(lab, asic, wanted, entry, number)
+                    left += [] if repeat.valid else [entry]
+                    yield entry, repeat
+
+
+def _repeat(lab: Lab, asic: SoftAsic, wanted: Comparison, entry: Entry, number: int) -> Repeat:
+    _turn(lab, asic, entry.profile)
+    rc = replace(entry.rc, seed=derived_seed(entry.rc.seed, f"repeat/{number}"))
+    iterations = wanted.warmup + wanted.iterations
+    played = bridge.play(lab, wanted.graph, wanted.placement, rc, iterations=iterations, check=True)
+    return repeat_of(number, played, warmup=wanted.warmup)
 
 
 def repeat_of(number: int, played: bridge.Played, *, warmup: int) -> Repeat:

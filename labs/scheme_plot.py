@@ -42,10 +42,10 @@ def draw(rows: Sequence[Row], file: Path, title: str) -> None:
     shares.set_yticks([_middle(lb, rows, place) for lb in balancers], balancers)
     shares.set_ylim(max(place.values()) + 0.7, -0.7)
     shares.set_xlim(0, max(1.0, *(ratio for row in rows for ratio in row.ratios), 0) * 1.02)
-    shares.set_xlabel("busbw / ideal busbw (bar: median; line: every repeat)")
+    shares.set_xlabel("busbw / ideal busbw (bar: median; line: least to most)")
     tails.set_xlim(left=0)
-    tails.set_xlabel("p99 completion of messages, ms (line: every repeat)")
-    tails.set_title("CE · pauses · reordered", loc="right", x=1.3, fontsize=8)
+    tails.set_xlabel("p99 completion of messages, ms (line: of single repeats)")
+    tails.annotate("CE · pauses · reordered", (1.02, 1.01), xycoords="axes fraction", fontsize=8, annotation_clip=False)
     for axes in (shares, tails):
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
@@ -74,7 +74,7 @@ def _middle(lb: str, rows: Sequence[Row], place: dict[str, float]) -> float:
 
 def _style(at: int, *, valid: bool) -> dict[str, Any]:
     if not valid:
-        return {"facecolor": "white", "edgecolor": "#999999", "linestyle": ":"}
+        return {"facecolor": "white", "edgecolor": COLORS[at % len(COLORS)], "linestyle": ":", "linewidth": 1.5}
     return {"facecolor": COLORS[at % len(COLORS)], "hatch": HATCHES[at % len(HATCHES)], "edgecolor": "white"}
 
 

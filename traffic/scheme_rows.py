@@ -16,6 +16,7 @@ from traffic.busbw import Collective, bandwidth
 from traffic.step_model import Phase, step_time
 
 MOST_REASONS = 3
+NOT_PLAYED = "it was not played"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,12 @@ class Row:
     @property
     def invalid_because(self) -> str | None:
         """Why the row proves nothing; None where a repeat is valid."""
-        if self.valid:
-            return None
-        reasons = dict.fromkeys(one.invalid_because or "it did not come to its end" for one in self.repeats)
-        return "; ".join(reasons) or "it was not played"
+        return None if self.valid else "; ".join(dict.fromkeys(self.reasons)) or NOT_PLAYED
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why repeats do not count, one after the other."""
+        return tuple(one.invalid_because or "it did not come to its end" for one in self.repeats if not one.valid)
 
     @property
     def times_s(self) -> tuple[float, ...]:
@@ -226,8 +229,11 @@ def document(row: Row) -> Mapping[str, object]:
 
 
 def without_proof(rows: Sequence[Row]) -> str | None:
-    """Why not every scheme can be compared: the first schemes without a valid repeat, with reasons. None: all can."""
+    """Why not every scheme can be compared; None where all can.
+
+    The first schemes without a valid repeat, each with the reason of its last; rows have them all.
+    """
     found = [row for row in rows if not row.valid]
-    reasons = [f"{row.name}: {row.invalid_because}" for row in found[:MOST_REASONS]]
+    reasons = [f"{row.name}: {row.reasons[-1] if row.reasons else NOT_PLAYED}" for row in found[:MOST_REASONS]]
     more = [f"and {len(found) - MOST_REASONS} more"] if len(found) > MOST_REASONS else []
     return "; ".join([*reasons, *more]) or None

@@ -125,7 +125,7 @@ def test_schemes_take_turns_on_the_same_graph_and_seeds(player: Player, capsys: 
     assert (len(set(seeds[:10])), len(set(seeds[10:])), len(set(seeds))) == (1, 1, 2)
     assert {rc.dilation for _, rc in player.calls if rc.congestion != "none"} == {100}
     assert [line.partition(":")[0] for line in words.err.splitlines()[:3]] == [
-        "1/20 kernel dcqcn", "2/20 kernel none", "3/20 roce dcqcn",
+        "1/2 kernel dcqcn", "1/2 kernel none", "1/2 roce dcqcn",
     ]  # fmt: skip
     rows = [line.split() for line in words.out.splitlines()[1:11]]
     assert [row[:2] for row in rows] == [[mode.name.lower(), cc] for mode in modes for cc in ("dcqcn", "none")]
@@ -207,7 +207,7 @@ def test_one_scheme_without_a_valid_repeat_is_3(player: Player, capsys: Capture)
     player.spoil = spoil
     words = said(capsys, "--lb", "kernel,spray", "--cc", "none", "--repeat", "2", code=3)
     assert "spray none: the CPU had 1.0% left" in words.err
-    assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["2/2", "0/2"]
+    assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["2/2", "0/4"]
 
 
 def test_one_invalid_repeat_of_several_does_not_count(player: Player, capsys: Capture) -> None:
@@ -215,7 +215,20 @@ def test_one_invalid_repeat_of_several_does_not_count(player: Player, capsys: Ca
         return replace(one, cpu_left=0.01) if len(player.calls) == 1 else one
 
     player.spoil = spoil
-    assert "2/3" in said(capsys, "--lb", "kernel", "--cc", "none").out
+    assert "2/3" in said(capsys, "--lb", "kernel", "--cc", "none", "--again", "0").out
+
+
+def test_a_repeat_that_proves_nothing_is_started_again_with_its_seed(player: Player, capsys: Capture) -> None:
+    def spoil(one: bridge.Played) -> bridge.Played:
+        return replace(one, cpu_left=0.01) if len(player.calls) == 1 else one
+
+    player.spoil = spoil
+    words = said(capsys, "--lb", "kernel,roce", "--cc", "none", "--repeat", "2")
+    modes = [mode for mode, _ in player.calls]
+    assert modes == [EcmpMode.KERNEL, EcmpMode.ROCE, EcmpMode.KERNEL, EcmpMode.KERNEL, EcmpMode.ROCE]
+    seeds = [rc.seed for _, rc in player.calls]
+    assert (len(set(seeds[:3])), len(set(seeds))) == (1, 2)
+    assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["2/3", "2/2"]
 
 
 def test_wrong_elements_are_a_false_verdict(player: Player, capsys: Capture) -> None:
@@ -234,7 +247,7 @@ def test_a_connection_that_fails_is_that_rows_affair(player: Player, capsys: Cap
         return replace(one, report=replace(one.report, failed=failed))
 
     player.spoil = spoil
-    words = said(capsys, "--lb", "roce,kernel", "--cc", "none", "--repeat", "1", code=3)
+    words = said(capsys, "--lb", "roce,kernel", "--cc", "none", "--repeat", "1", "--again", "0", code=3)
     assert "roce none: host1 to host2: no acknowledgement" in words.err
     assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["0/1", "1/1"]
 
@@ -242,7 +255,7 @@ def test_a_connection_that_fails_is_that_rows_affair(player: Player, capsys: Cap
 def test_a_dry_run_plays_and_changes_nothing(player: Player, capsys: Capture) -> None:
     words = said(capsys, "--dry-run", "-b", "8M")
     assert (words.out, player.calls, player.asic.applied) == ("", [], [])
-    assert "would be played 30 times (10 schemes, 3 repeats)" in words.err
+    assert "would be played 30 times (10 schemes, 3 repeats, each started 2 times at most)" in words.err
     assert "11 s on the wire at least" in words.err  # 90 times 8 MiB x 7/4 at 1 Gbit/s, with headers
     assert "flowlet none: sr, any order, none, times x 1, RAILBED_ECMP *|3: mode flowlet, gap_us 820" in words.err
     assert not (run_dir() / "schemes").exists()
