@@ -6,6 +6,7 @@
       / \\     / \\     / \\     / \\         other carries the acknowledgements of the flow that comes back at most:
      h1 h2   h3 h4   h5 h6   h7 h8        of 66 bytes for a packet of 4160. Sprayed, either has half.
 
+What is judged are counts and orders of packets, not times: no moment at which the workstation was slow changes them.
 Half is to be within 5 standard deviations of a binomial draw (5.7e-7 of false alarms), and those of the kernel's
 hash are seen outside it: that is the negative control. So is the profile, which differs while schemes are played.
 """
@@ -28,7 +29,7 @@ from labs.dataplane.ecmp_schemes import scheme, with_scheme
 from labs.dataplane.ecmp_state import live_ecmp
 from labs.lab import Lab, adopt_lab
 from labs.scheme_bridge import Comparison, Entry, compared, size_of
-from labs.testing import MIB, RunInvalid
+from labs.testing import MIB
 from topologies.ecmp import EcmpMode, EcmpRule
 from traffic.engines.rc_settings import RcSettings, Recovery
 from traffic.patterns import pattern
@@ -36,8 +37,7 @@ from traffic.patterns import pattern
 RDMA_CLASS, DSCP = 3, 26
 SIGMAS = 5
 LAB = str(Path(__file__).parent / "clos_2x4_100mbit.yaml")
-# What starves a run is not the fabric's fault: one valid run of at most three.
-pytestmark = [pytest.mark.lab(LAB, profile="roce_default"), pytest.mark.valid_of(3)]
+pytestmark = pytest.mark.lab(LAB, profile="roce_default")
 
 Rules = dict[tuple[str, str], EcmpRule | None]
 
@@ -73,7 +73,6 @@ def test_each_scheme_goes_its_own_ways(lab: Lab, asic: SoftAsic, note: Callable[
     shares: dict[str, float] = {}
     sent: dict[str, int] = {}
     seen: dict[str, Rules] = {}
-    invalid: list[str] = []
     start = asic.counters()
     with closing(compared(lab, asic, two_schemes(lab, asic))) as playing:
         for entry, repeat in playing:
@@ -88,7 +87,6 @@ def test_each_scheme_goes_its_own_ways(lab: Lab, asic: SoftAsic, note: Callable[
             note(f"{name}: {carried} bytes by {uplinks}, {repeat.reorder} out of order, {repeat.retransmits} again")
             assert repeat.wrong == 0
             assert repeat.retransmits == 0
-            invalid += [repeat.invalid_because] if repeat.invalid_because else []
             if name == "spray":
                 assert all(taken.chosen("leaf1", port, EcmpMode.SPRAY).packets for port in uplinks)
             else:
@@ -102,8 +100,6 @@ def test_each_scheme_goes_its_own_ways(lab: Lab, asic: SoftAsic, note: Callable[
     assert abs(shares["spray"] - 0.5) < within
     assert shares["kernel"] < 0.5 - SIGMAS * 0.5 / math.sqrt(sent["kernel"] / 2)
     assert shares["kernel"] <= 66 / (66 + 4160) + 0.01
-    if invalid:
-        raise RunInvalid("; ".join(invalid))
 
 
 def test_the_command_compares_and_leaves_the_lab_as_it_was(
