@@ -55,6 +55,7 @@ check: ## format, lint, types, import contracts, unit tests: under a minute, no 
 test: setup native setup-containerlab check test-harness test-dataplane test-fabric ## everything
 
 test-harness: setup ## golden files, the native programs, and the harness on a backend that is only pretended
+	@[ -x /usr/bin/tshark ] || $(AS_ROOT) scripts/bootstrap --packages tshark
 	$(AS_USER) $(PYTEST) tests/golden tests/native tests/harness --junitxml=build/junit/harness.xml
 
 test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as root, without a lab

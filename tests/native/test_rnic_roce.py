@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -144,10 +145,43 @@ def test_a_header_that_is_wrong_fails(tmp_path: Path, test: str, header: str, wa
     assert subprocess.run([tmp_path / test], capture_output=True, timeout=60, check=False).returncode != 0
 
 
-def test_bytes_made_up_stay_inside(tmp_path: Path) -> None:
-    """The fuzzer's own driver for a moment; by hand it runs for hours (fuzz_rc.c says how)."""
-    program = tmp_path / "fuzz"
-    flags = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    subprocess.run(["gcc", *flags, SOURCE.parent / "fuzz_rc.c", "-o", program], check=True, timeout=120)
-    ended = subprocess.run([program, "100000"], capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
+def fuzzed(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [root / "scripts" / "fuzz_rnic", "--seed", "1", *arguments],
+        env={**os.environ, "RAILBED_FUZZ": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("how", [(), ("--without-libfuzzer",)], ids=["libfuzzer", "by-itself"])
+def test_bytes_made_up_stay_inside(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """Ten seconds of each; by hand it runs for as long as one likes (docs/testing.md)."""
+    ended = fuzzed(ROOT, tmp_path, "--seconds", "10", *how)
+    assert ended.returncode == 0, ended.stderr
+    assert "seed 1, 10 s" in ended.stderr
+    assert not list(tmp_path.glob("found-*"))
+
+
+@pytest.mark.parametrize(
+    ("header", "was", "made"),
+    [
+        ("roce.h", "if (length > *bytes)", "if (length > *bytes + 1)"),
+        ("graph.h", "offset > t->bytes - bytes)", "offset > t->bytes)"),
+    ],
+)
+def test_the_fuzzer_finds_a_read_and_a_write_beyond(tmp_path: Path, header: str, was: str, made: str) -> None:
+    """Negative control: a length, and a payload's place, that are believed too far."""
+    shutil.copytree(SOURCE.parents[1], tmp_path / "traffic" / "rnic")
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "fuzz_rnic", tmp_path / "scripts")
+    spoilt = tmp_path / "traffic" / "rnic" / header
+    text = spoilt.read_text()
+    assert text.count(was) == 1
+    spoilt.write_text(text.replace(was, made))
+    ended = fuzzed(tmp_path, tmp_path / "out", "--seconds", "10", "--without-libfuzzer")
+    assert ended.returncode == 1
+    assert "AddressSanitizer" in ended.stderr
+    assert "again: " in ended.stderr

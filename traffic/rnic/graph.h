@@ -365,10 +365,13 @@ static inline bool graph_place(struct graph *g, uint32_t queue_pair, uint32_t nu
 			       const uint8_t *payload, size_t bytes)
 {
 	uint32_t index = graph_expected(g, number);
-	struct task *t = &g->tasks[index];
+	struct task *t;
 	uint8_t *to;
 
-	if (index == GRAPH_NONE || t->queue_pair != queue_pair || bytes > t->bytes || offset > t->bytes - bytes)
+	if (index == GRAPH_NONE)
+		return false;
+	t = &g->tasks[index];
+	if (t->queue_pair != queue_pair || bytes > t->bytes || offset > t->bytes - bytes)
 		return false;
 	if (t->reduce || number / g->numbers != g->iteration)
 		to = graph_aside_bytes(g, number, t->bytes);
@@ -382,11 +385,12 @@ static inline bool graph_place(struct graph *g, uint32_t queue_pair, uint32_t nu
 static inline bool graph_arrived(struct graph *g, uint32_t queue_pair, uint32_t number, uint64_t now)
 {
 	uint32_t index = graph_expected(g, number);
-	struct task *t = &g->tasks[index];
+	struct task *t;
 	struct aside *a;
 
-	if (index == GRAPH_NONE || t->queue_pair != queue_pair)
+	if (index == GRAPH_NONE || g->tasks[index].queue_pair != queue_pair)
 		return false;
+	t = &g->tasks[index];
 	a = graph_aside(g, number);
 	if (number / g->numbers != g->iteration) {
 		if (!a)
