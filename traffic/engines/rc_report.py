@@ -15,6 +15,14 @@ from traffic.engines.rc_plan import Connection, RcPlans
 from traffic.engines.rnic_report import nonsense, said_by, value_of
 from traffic.graph import Send
 
+NAMED = 3  # things that a message names before it counts the rest
+
+
+def as_one(things: Sequence[str], of: str, *, between: str = "; ") -> str:
+    """The first few of them, and how many more `of` these there are."""
+    more = f"{between}and {len(things) - NAMED} more {of}" if len(things) > NAMED else ""
+    return between.join(things[:NAMED]) + more
+
 
 @dataclass(frozen=True, slots=True)
 class RcNic:
@@ -198,8 +206,8 @@ class RcReport:
 
     @property
     def error(self) -> str | None:
-        """All that failed as one message; None when nothing did."""
-        return "; ".join(self.errors) or None
+        """What failed as one message, of many flows the first; None when nothing did."""
+        return as_one(self.errors, "failures") or None
 
     @property
     def wrong(self) -> int | None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 
 from topologies.errors import RailbedError
 from traffic.engines.base import CommandResult
-from traffic.engines.rc_plan import Connection, RcPlans
+from traffic.engines.rc_failures import failed, gone, not_started, overdue
+from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcRank, RcReport, joined, rank_report
 from traffic.engines.rnic import MOST_S, REPORTED_S, SpokenTo, Starts, rnic_binary
 from traffic.errors import TrafficError
@@ -33,7 +34,6 @@ TOLD_S = 2.0
 # What runs until it is told to end: the most iterations rnic takes, and how far ahead their last is set.
 MOST_ITERATIONS = 1_000_000
 AHEAD_S = 0.5
-QP = re.compile(r"\bqp (\d+)\b")
 PROGRESS = re.compile(
     r"^progress iterations=(\d+) of=(\d+) messages=(\d+) sent_bytes=(\d+) received_bytes=(\d+) number=(\d+)$",
     re.MULTILINE,
@@ -135,19 +135,21 @@ class RcRun:
         """
         if self._report is None:
             waiting = self._wait(self.clock() + timeout, watch)
-            late = tuple(f"{_where(self.plans, rank)}: not done within {timeout:g} s" for rank in sorted(waiting))
-            self._report = self._collect(late)
+            self._report = self._collect()
+            if waiting:
+                late = overdue(self.plans, waiting, self._report.sends, timeout)
+                self._report = replace(self._report, errors=(*self._report.errors, late))
         return self._report
 
     def stop(self) -> RcReport:
         """End it now and report what was done until now. Leaves no process behind."""
         if self._report is None:
-            self._report = self._collect(())
+            self._report = self._collect()
         return self._report
 
     def _wait(self, deadline: float, watch: Watches | None) -> set[int]:
         """Wait; the ranks that are neither done nor known to be in vain."""
-        waiting, failed = set(self.processes), set[int]()
+        waiting, ended = set(self.processes), set[int]()
         told = self.clock()
         while waiting and self.clock() < deadline:
             if watch is not None and self.clock() - told >= TELL_EVERY_S:
@@ -160,12 +162,12 @@ class RcRun:
                     waiting.discard(rank)
                 if rank in waiting and not process.running:
                     waiting.discard(rank)
-                    failed.add(rank)
-            if failed:
-                waiting -= in_vain(self.plans, failed)
+                    ended.add(rank)
+            if ended:
+                waiting -= in_vain(self.plans, ended)
         return waiting
 
-    def _collect(self, late: tuple[str, ...]) -> RcReport:
+    def _collect(self) -> RcReport:
         """Tell everybody to stop, and read what they have to say."""
         ranks: dict[int, RcRank] = {}
         errors: list[str] = []
@@ -173,12 +175,13 @@ class RcRun:
             for process in self.processes.values():
                 process.write("stop\n")
             for rank, process in self.processes.items():
+                ended = _ended(process)
                 try:
-                    ranks[rank] = rank_report(self.plans.host(rank), _ended(process))
+                    ranks[rank] = rank_report(self.plans.host(rank), ended)
                 except TrafficError as error:
-                    errors.append(str(error))
-        errors += [_failure(self.plans, rank, because) for rank, one in ranks.items() if (because := _why(one))]
-        return joined(self.plans, ranks, (*errors, *late))
+                    errors.append(str(error) if ended.ok else gone(self.plans, rank, ended))
+        errors += [because for rank, one in ranks.items() if (because := failed(self.plans, rank, one))]
+        return joined(self.plans, ranks, tuple(errors))
 
 
 def in_vain(plans: RcPlans, failed: set[int]) -> set[int]:
@@ -202,7 +205,7 @@ def _started(plans: RcPlans, rank: int, start: Starts, argv: tuple[str, ...]) ->
     try:
         return start(plans.host(rank), argv)
     except (RailbedError, OSError, KeyError) as error:
-        raise TrafficError(f"{_where(plans, rank)}: rnic does not start: {error}") from error
+        raise TrafficError(not_started(plans, rank, str(error))) from error
 
 
 def _await_ready(plans: RcPlans, rank: int, process: SpokenTo, ready_s: float) -> None:
@@ -210,8 +213,7 @@ def _await_ready(plans: RcPlans, rank: int, process: SpokenTo, ready_s: float) -
         process.wait_ready("ready to", ready_s)  # more than a word: "Address already in use" holds that too
     except RailbedError as error:
         because = process.stop().stderr.strip() or str(error)
-        named = _named(plans, rank, because)
-        raise TrafficError(f"{_where(plans, rank)}: rnic does not start: {(named or because)[-400:]}") from error
+        raise TrafficError(not_started(plans, rank, because)) from error
 
 
 def _told(plans: RcPlans, rank: int, process: SpokenTo, asked: int, within: float) -> RankProgress | None:
@@ -229,34 +231,3 @@ def _ended(process: SpokenTo) -> CommandResult:
         return process.wait(REPORTED_S)
     except RailbedError:
         return process.stop()
-
-
-def _where(plans: RcPlans, rank: int) -> str:
-    return f"{plans.host(rank)} (rank {rank})"
-
-
-def _failure(plans: RcPlans, rank: int, because: str) -> str:
-    return f"{_where(plans, rank)}: {_named(plans, rank, because) or because}"
-
-
-def _named(plans: RcPlans, rank: int, because: str) -> str | None:
-    """What rnic says of a queue pair, with its flow and its hosts; None where it names none."""
-    said = QP.search(because)
-    for one in plans.connections if said else ():
-        if said and rank in {one.one.rank, one.other.rank} and one.end(rank).number == int(said[1]):
-            return because.replace(said[0], flow_name(one, rank))
-    return None
-
-
-def _why(one: RcRank) -> str | None:
-    """What kept a rank from its end, but for us."""
-    if one.failure or one.ended in {"done", "stop"}:
-        return one.failure
-    return f"ended early ({one.ended}), {one.left} messages before its end"
-
-
-def flow_name(connection: Connection, src: int) -> str:
-    """A connection from one of its ends, for people: hosts, addresses, numbers."""
-    near, far = connection.end(src), connection.far(src)
-    addresses = f"{near.address}:{near.sport} > {far.address}"
-    return f"{near.host} to {far.host} (rank {src} to {far.rank}, {addresses}, qp {near.number})"
