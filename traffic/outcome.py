@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from traffic.graph import Buffer, Graph, Send
 
@@ -20,7 +20,10 @@ ELEMENT = 4  # rnic's elements are floats
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`size` bytes at `offset` of rank `rank`'s output: the sum of ranks `first` to `last`'s input at `from_offset`."""
+    """`size` bytes at `offset` of rank `rank`'s output: a sum of inputs at `from_offset`.
+
+    Of the ranks from `first` to `last` every `every`-th.
+    """
 
     rank: int
     offset: int
@@ -28,6 +31,7 @@ class Check:
     first: int
     last: int
     from_offset: int
+    every: int = 1
 
 
 class _Parts:
@@ -103,7 +107,7 @@ def _added(one: Sum, other: Sum) -> Sum:
 
 
 def checks(graph: Graph) -> tuple[Check, ...]:
-    """What can be said of the outputs in rnic's words, by rank and offset: sums of ranks that follow on one another.
+    """What can be said of the outputs in rnic's words, by rank and offset: sums of ranks at one distance.
 
     Parts that are no such sum, or not of whole elements, are left out: nobody looks at them. Where input and output
     are one memory, what nothing was written to is left out too.
@@ -119,7 +123,7 @@ def checks(graph: Graph) -> tuple[Check, ...]:
                 continue
             if found and _follows(found[-1], check):
                 before = found.pop()
-                check = Check(rank, before.offset, before.size + check.size, *_whose(before), before.from_offset)
+                check = replace(before, size=before.size + check.size)
             found.append(check)
     return tuple(found)
 
@@ -130,10 +134,11 @@ def _check(rank: int, begin: int, end: int, one: Sum) -> Check | None:
     if not one or begin >= end:
         return None
     ranks, by = [source for source, _ in one], one[0][1]
-    follow = ranks == list(range(ranks[0], ranks[0] + len(ranks)))
+    every = ranks[1] - ranks[0] if len(ranks) > 1 else 1
+    follow = every > 0 and ranks == list(range(ranks[0], ranks[0] + every * len(ranks), every))
     if not follow or any(other != by for _, other in one) or by % ELEMENT or begin + by < 0:
         return None
-    return Check(rank, begin, end - begin, ranks[0], ranks[-1], begin + by)
+    return Check(rank, begin, end - begin, ranks[0], ranks[-1], begin + by, every)
 
 
 def _follows(before: Check, after: Check) -> bool:
@@ -141,5 +146,5 @@ def _follows(before: Check, after: Check) -> bool:
     return (before.rank, *_whose(before), *joined) == (after.rank, *_whose(after), after.offset, after.from_offset)
 
 
-def _whose(check: Check) -> tuple[int, int]:
-    return check.first, check.last
+def _whose(check: Check) -> tuple[int, int, int]:
+    return check.first, check.last, check.every

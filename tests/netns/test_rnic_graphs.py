@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +20,8 @@ from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
 from traffic.engines.rnic_rc import RcRun, start_rc
 from traffic.errors import TrafficError
-from traffic.graph import Graph
-from traffic.placement import one_each
+from traffic.graph import Graph, Send
+from traffic.placement import Rank, checked_placement, one_each
 
 HOSTS = 3
 
@@ -98,7 +100,9 @@ def test_two_processes_on_one_card_name_the_port(hosts: tuple[str, ...]) -> None
     run = started(graph, hosts)
     try:
         with pytest.raises(
-            TrafficError, match=r"h1 \(rank 0\): rnic does not start: .*port 4791: Address already in use"
+            TrafficError,
+            match=r"h1 \(rank 0\): rnic does not start: .*port 4791: Address already in use"
+            r".*; its flows: h1 to h2 \(rank 0 to 1, 10.77.0.1:",
         ):
             started(graph, hosts)
         assert all(process.running for process in run.processes.values())
@@ -131,7 +135,56 @@ def test_a_process_that_is_ended_is_named(hosts: tuple[str, ...]) -> None:
     run.processes[2].stop()
     report = run.finish(timeout=5)
     assert "h3 (rank 2): ended early (signal)" in str(report.error)
+    assert "its flows: h3 to h" in str(report.error)
     assert not any(process.running for process in run.processes.values())
+
+
+def test_a_process_that_is_killed_is_named_once_with_its_flows(hosts: tuple[str, ...]) -> None:
+    """KILL leaves no report; what ranks 0 and 1 have exchanged is kept."""
+    graph = Graph("pairs", 3, (Send(0, 1, 1000), Send(1, 2, 256 * MIB, to_offset=1000)), 256 * MIB, 257 * MIB)
+    run = started(graph, hosts)
+    first, killed = run.processes[0], run.processes[2]
+    first.wait_ready("done\n", 10)
+    assert isinstance(killed, BackgroundProcess)
+    killed.signal(signal.SIGKILL)
+    report = run.finish(timeout=10)
+    assert len(report.errors) == 1
+    flow = r"h3 to h2 \(rank 2 to 1, 10.77.0.3:\d+ > 10.77.0.2, qp \d+\)"
+    assert re.fullmatch(rf"h3 \(rank 2\): rnic was ended by SIGKILL; its flows: {flow}", report.errors[0])
+    assert [one.done_s is not None for one in report.sends] == [True, False]
+    assert not any(process.running for process in run.processes.values())
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_ranks_of_one_host_share_its_card_and_memory(hosts: tuple[str, ...], in_place: bool) -> None:
+    """Five ranks on three hosts, two of them on one card: sums are right, and what stays within costs no packet."""
+    places = [Rank(hosts[0]), Rank(hosts[1]), Rank(hosts[0]), Rank(hosts[2]), Rank(hosts[1])]
+    placement = checked_placement([replace(one, rate_bps=200 * MBIT) for one in places])
+    graph = all_to_all(5, size=5 * 60_000, in_flight=None, in_place=in_place)
+    ring = ring_all_reduce(5, size=300_000, in_place=in_place)
+    for one in (graph, ring):
+        found = plans(one, placement, address, RcSettings(local_bps=1e9), iterations=3)
+        report = start_rc(found, start).finish(timeout=30)
+        assert (report.error, report.wrong, sorted(report.ranks)) == (None, 0, [0, 1, 3])
+        carried = sum(way.sent.sent_bytes for way in report.connections if way.sent)
+        assert carried == 3 * int(placement.fabric_matrix(found.graph).sum())
+    found = plans(ring, placement, address)
+    texts = {**found.texts, 0: found.texts[0].replace("holds 0 bytes=300000 rank=0", "holds 0 bytes=300000 rank=9")}
+    assert "rank=9" in texts[0]
+    spoilt = start_rc(replace(found, texts=texts), start).finish(timeout=30)
+    assert (spoilt.wrong or 0) > 0
+
+
+def test_what_stays_within_a_host_takes_the_time_of_its_rate(hosts: tuple[str, ...]) -> None:
+    """1 MB at 80 Mbit/s is 100 ms, and nothing where no rate is given."""
+    placement = checked_placement([Rank(hosts[0]), Rank(hosts[0])])
+    took = []
+    for local_bps in (8e7, None):
+        found = plans(send_recv(2, [1, 0], size=1_000_000), placement, address, RcSettings(local_bps=local_bps))
+        report = start_rc(found, start).finish(timeout=10)
+        assert (report.error, report.wrong) == (None, 0)
+        took.append(report.took_s() or 0.0)
+    assert took[0] >= 0.1 > took[1]
 
 
 def test_a_peer_that_is_not_there_is_named(hosts: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from signal import Signals
 
@@ -52,7 +52,9 @@ def overdue(plans: RcPlans, waiting: Collection[int], sends: Sequence[SendResult
     under_way = [
         f"{plans.host(one.send.src)} to {plans.host(one.send.dst)} (rank {one.send.src} to {one.send.dst})"
         for one in sends
-        if one.begun_s is not None and one.done_s is None and {one.send.src, one.send.dst} & set(waiting)
+        if one.begun_s is not None
+        and one.done_s is None
+        and {plans.leaders[one.send.src], plans.leaders[one.send.dst]} & set(waiting)
     ]
     ranks = as_one([where(plans, rank) for rank in sorted(waiting)], "ranks", between=", ")
     flows = as_one(list(dict.fromkeys(under_way)), "flows", between=", ")
@@ -60,19 +62,26 @@ def overdue(plans: RcPlans, waiting: Collection[int], sends: Sequence[SendResult
 
 
 def where(plans: RcPlans, rank: int) -> str:
-    """A rank and its host."""
-    return f"{plans.host(rank)} (rank {rank})"
+    """A host, by its first rank, and its ranks."""
+    ranks = [str(number) for number, leader in enumerate(plans.leaders) if leader == rank]
+    return f"{plans.host(rank)} (rank{'s' if ranks[1:] else ''} {', '.join(ranks)})"
 
 
 def _cut_off(plans: RcPlans, rank: int) -> str:
-    flows = [flow_name(one, rank) for one in plans.connections if rank in {one.one.rank, one.other.rank}]
+    flows = [flow_name(one, end) for one, end in _ends(plans, rank)]
     return f"; its flows: {as_one(flows, 'flows', between=', ')}" if flows else ""
 
 
 def _named(plans: RcPlans, rank: int, because: str) -> str | None:
     """What rnic says of a queue pair, with its flow and its hosts; None where it names none."""
     said = QP.search(because)
-    for one in plans.connections if said else ():
-        if said and rank in {one.one.rank, one.other.rank} and one.end(rank).number == int(said[1]):
-            return because.replace(said[0], flow_name(one, rank))
+    for one, end in _ends(plans, rank) if said else ():
+        if said and one.end(end).number == int(said[1]):
+            return because.replace(said[0], flow_name(one, end))
     return None
+
+
+def _ends(plans: RcPlans, rank: int) -> Iterator[tuple[Connection, int]]:
+    """A host's connections, each with the rank that it ends at there."""
+    for one in plans.connections:
+        yield from ((one, end.rank) for end in (one.one, one.other) if plans.leaders[end.rank] == rank)

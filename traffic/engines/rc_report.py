@@ -162,7 +162,7 @@ def _list(node: str, said: Mapping[str, Any], key: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of a message that left its rank, in the last iteration: None for what did not happen.
+    """What became of a message that left its host, in the last iteration: None for what did not happen.
 
     `begun_s` is when its first part was handed to its connection, `done_s` when its last byte was in the buffer.
     """
@@ -196,7 +196,10 @@ class ConnectionResult:
 
 @dataclass(frozen=True, slots=True)
 class RcReport:
-    """What became of a graph. `ranks` are the reports there are; `errors` name what failed, with flow and hosts."""
+    """What became of a graph.
+
+    `ranks` are the reports there are, a host's under its first rank; `errors` name what failed, with flow and hosts.
+    """
 
     plans: RcPlans
     ranks: Mapping[int, RcRank]
@@ -283,7 +286,8 @@ def joined(plans: RcPlans, ranks: Mapping[int, RcRank], errors: tuple[str, ...] 
         if task.connection is None:
             continue
         send = plans.graph.sends[task.place]
-        sent, got = tasks.get((send.src, "send", task.number)), tasks.get((send.dst, "expect", task.number))
+        src, dst = plans.leaders[send.src], plans.leaders[send.dst]
+        sent, got = tasks.get((src, "send", task.number)), tasks.get((dst, "expect", task.number))
         part = (task.size, sent.begun_ns if sent else 0, got.done_ns if got else 0)
         by_send.setdefault(task.place, []).append(part)
         by_way.setdefault((send.src, task.connection.end(send.src).number), []).append(part)
@@ -295,7 +299,7 @@ def joined(plans: RcPlans, ranks: Mapping[int, RcRank], errors: tuple[str, ...] 
             parts = by_way.get((near.rank, near.number), [])
             begun, done = _times(parts)
             took = None if begun is None or done is None else done - begun
-            ends = qps.get((near.rank, near.number)), qps.get((far.rank, far.number))
+            ends = (qps.get((plans.leaders[end.rank], end.number)) for end in (near, far))
             connections.append(ConnectionResult(one, near.rank, sum(part[0] for part in parts), took, *ends))
     return RcReport(plans, ranks, sends, tuple(connections), errors)
 

@@ -58,6 +58,7 @@ class RcSettings:
             fabric that sprays, as many as may be on their way (`window`): then only a time-out repairs.
         timeout_s: without an acknowledgement, then `retries` times again: NCCL_IB_TIMEOUT 20 is 4.3 s.
         fixed_port: one source port for all instead of one a connection: no entropy for ECMP.
+        local_bps: at which each message between ranks of one host goes, as over NVLink; None takes no time.
         rate_bps: of every card whose rank has none of its own; None is as fast as the host's port takes it.
     """
 
@@ -77,6 +78,7 @@ class RcSettings:
     retries: int = 7
     fixed_port: bool = False
     rate_bps: int | None = None
+    local_bps: float | None = None
     seed: int = 0
 
 

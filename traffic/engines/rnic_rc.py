@@ -1,4 +1,4 @@
-"""Plays a graph of sends over RoCEv2 reliable connections, with the native `rnic rc`: one process a rank.
+"""Plays a graph of sends over RoCEv2 reliable connections, with the native `rnic rc`: one process a host.
 
     run = start_rc(plans(graph, placement, addresses), lambda node, argv: in_network(node, netns(node), argv))
     report = run.finish(timeout=30)
@@ -185,13 +185,13 @@ class RcRun:
 
 
 def in_vain(plans: RcPlans, failed: set[int]) -> set[int]:
-    """The ranks that cannot get to their end without those: they send or expect what depends on them."""
+    """The hosts, by first rank, that cannot get to their end without those: what they send or expect needs them."""
     lost = set(failed)
     while True:
         dead: set[int] = set()
         reached = set(lost)
         for place, send in enumerate(plans.graph.sends):
-            ends = {send.src, send.dst}
+            ends = {plans.leaders[send.src], plans.leaders[send.dst]}
             # Who waits for a lost peer in this iteration sends nothing in the next.
             if ends & (lost if plans.iterations > 1 else failed) or not dead.isdisjoint(send.after):
                 dead.add(place)

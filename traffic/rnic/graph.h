@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One rank's part of a collective's dependency graph, and its memory: which sends may begin, what comes where.
+ * One host's part of a collective's dependency graph, and its memory: which sends may begin, what comes where.
  *
  * A task is a message this rank sends, one it expects, or a copy within its own memory. It begins when all it waits
  * for is done: a sent message when acknowledged, an expected one when its bytes are in the buffer. The graph is
@@ -60,7 +60,13 @@ struct aside {
 struct check {
 	struct place_in_memory at;
 	uint64_t bytes, input_offset;
-	uint32_t first_rank, last_rank;
+	uint32_t first_rank, last_rank, every; /* of these ranks every `every`-th */
+};
+
+/* A part of the input that is another rank's: several ranks of one host are played by one program. */
+struct held {
+	uint64_t offset, bytes;
+	uint32_t rank;
 };
 
 struct graph {
@@ -76,6 +82,8 @@ struct graph {
 	uint32_t aside_count, aside_room;
 	struct check *checks;
 	uint32_t check_count, check_room;
+	struct held *held;
+	uint32_t held_count, held_room;
 	uint32_t rank, numbers, iterations, iteration;
 };
 
@@ -212,6 +220,9 @@ static inline bool graph_seal(struct graph *g, bool in_place, struct plan_error 
 	for (uint32_t i = 0; i < g->check_count; i++)
 		if (!graph_fits(g, &g->checks[i].at, g->checks[i].bytes))
 			return plan_refuse(e, "a check", "beyond its buffer", "inside it");
+	for (uint32_t i = 0; i < g->held_count; i++)
+		if (!graph_fits(g, &(struct place_in_memory){ g->held[i].offset, BUFFER_INPUT }, g->held[i].bytes))
+			return plan_refuse(e, "holds", "beyond the input", "inside it");
 	if (!graph_index(g, e) || !graph_link(g, e))
 		return false;
 	g->ready.entries = calloc(g->count + 1, sizeof(*g->ready.entries));
@@ -231,6 +242,7 @@ static inline void graph_close(struct graph *g)
 			free(g->memory[i]);
 	free(g->asides);
 	free(g->checks);
+	free(g->held);
 	free(g->ready.entries);
 	free(g->slots);
 	free(g->waiters);
@@ -288,15 +300,23 @@ static inline float graph_input(uint32_t rank, uint64_t element)
 	return (float)(((uint32_t)element * 2654435769u + rank * 2246822519u) >> 24);
 }
 
+static inline void graph_fill_part(struct graph *g, const struct held *part)
+{
+	for (uint64_t at = 0; at < part->bytes; at += ELEMENT_BYTES) {
+		uint64_t left = part->bytes - at;
+		float value = graph_input(part->rank, at / ELEMENT_BYTES);
+
+		memcpy(g->memory[BUFFER_INPUT] + part->offset + at, &value, left < ELEMENT_BYTES ? left : ELEMENT_BYTES);
+	}
+}
+
 /* The input as it was at first, so that the next iteration's result is known. */
 static inline void graph_fill(struct graph *g)
 {
-	for (uint64_t at = 0; at < g->bytes[BUFFER_INPUT]; at += ELEMENT_BYTES) {
-		uint64_t left = g->bytes[BUFFER_INPUT] - at;
-		float value = graph_input(g->rank, at / ELEMENT_BYTES);
-
-		memcpy(g->memory[BUFFER_INPUT] + at, &value, left < ELEMENT_BYTES ? left : ELEMENT_BYTES);
-	}
+	for (uint32_t i = 0; i < g->held_count; i++)
+		graph_fill_part(g, &g->held[i]);
+	if (!g->held_count)
+		graph_fill_part(g, &(struct held){ 0, g->bytes[BUFFER_INPUT], g->rank });
 	if (g->memory[BUFFER_OUTPUT] != g->memory[BUFFER_INPUT])
 		memset(g->memory[BUFFER_OUTPUT], 0, g->bytes[BUFFER_OUTPUT]);
 }
@@ -313,7 +333,7 @@ static inline uint64_t graph_wrong(const struct graph *g)
 			uint64_t left = c->bytes - at;
 			float sum = 0;
 
-			for (uint32_t rank = c->first_rank; rank <= c->last_rank; rank++)
+			for (uint32_t rank = c->first_rank; rank <= c->last_rank; rank += c->every)
 				sum += graph_input(rank, (c->input_offset + at) / ELEMENT_BYTES);
 			wrong += memcmp(graph_at(g, &c->at) + at, &sum, left < ELEMENT_BYTES ? left : ELEMENT_BYTES) != 0;
 		}

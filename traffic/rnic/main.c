@@ -61,7 +61,7 @@ static const char usage_text[] =
 	"    --expect packets, --idle-ms after the last one, or by a line `expect N IDLE_MS` on standard input:\n"
 	"    after N packets, or IDLE_MS without one.\n"
 	"rnic rc [--max-s N] [--linger-ms N] [--quantum-us N] [--cpu N] [--tied]\n"
-	"    RoCEv2 reliable connections that play one rank's part of a collective. Reads a plan, a line each, and `end`;\n"
+	"    RoCEv2 reliable connections that play one host's part of a collective. Reads a plan, a line each, and `end`;\n"
 	"    says `ready to send and receive`, reads `go NANOSECONDS`, says `done` when its part is, answers its peers\n"
 	"    until `stop` or for --linger-ms more, writes one JSON object. As root, one process a host.\n"
 	"    Meanwhile `progress NUMBER` is answered with a line, and `last N` makes iteration N the last if it is not\n"
@@ -75,7 +75,9 @@ static const char usage_text[] =
 	"      send NUMBER qp=N size=N from=BUFFER:OFFSET [after=N,N…] [compute_ns=0] [step=0]\n"
 	"      expect NUMBER qp=N size=N to=BUFFER:OFFSET [reduce=0|1] [step=0]\n"
 	"      copy NUMBER size=N from=BUFFER:OFFSET to=BUFFER:OFFSET [reduce=0|1] [after=] [compute_ns=0] [step=0]\n"
-	"      check BUFFER:OFFSET bytes=N ranks=A-B at=OFFSET: the sum of what ranks A to B began with at OFFSET\n"
+	"      check BUFFER:OFFSET bytes=N ranks=A-B at=OFFSET [every=1]: the sum of what ranks A to B began with at\n"
+	"           OFFSET, of every so-manyth of them\n"
+	"      holds OFFSET bytes=N rank=R: the input from there on is rank R's; without any all of it is the host's rank's\n"
 	"--tied: stop when standard input is closed, as it is when whoever started this is gone.\n";
 
 void usage(void)

@@ -8,6 +8,7 @@
  *	qp NUMBER nic=N dst=IP dqpn=N sport=N KEY=VALUE…
  *	send|expect|copy NUMBER size=N KEY=VALUE…
  *	check BUFFER:OFFSET bytes=N ranks=A-B at=OFFSET
+ *	holds OFFSET bytes=N rank=R
  *
  * Text to values, nothing else: no socket is opened here.
  */
@@ -315,9 +316,11 @@ static inline bool rc_read_check(struct rc_plan *p, char **rest, struct plan_err
 {
 	struct graph *g = &p->graph;
 	struct check c = { 0 };
+	uint64_t every = 1;
 	const struct plan_number numbers[] = {
 		{ "bytes", &c.bytes, 0, 1ull << 36 },
 		{ "at", &c.input_offset, 0, 1ull << 40 },
+		{ "every", &every, 1, 65535 },
 	};
 	struct rc_word w;
 	bool fine = rc_read_memory(&c.at, "a check's place", strtok_r(NULL, " \t\r\n", rest), e);
@@ -327,7 +330,7 @@ static inline bool rc_read_check(struct rc_plan *p, char **rest, struct plan_err
 		char dash = '-', more;
 
 		if (strcmp(w.key, "ranks"))
-			fine = rc_read_number(numbers, 2, &w, e);
+			fine = rc_read_number(numbers, 3, &w, e);
 		else if (sscanf(w.value, "%5u%c%5u%c", &c.first_rank, &dash, &c.last_rank, &more) != 3 || dash != '-' ||
 			 c.first_rank > c.last_rank)
 			fine = plan_refuse(e, "ranks", w.value, "FIRST-LAST");
@@ -336,8 +339,31 @@ static inline bool rc_read_check(struct rc_plan *p, char **rest, struct plan_err
 		return false;
 	if (c.input_offset % ELEMENT_BYTES || c.at.offset % ELEMENT_BYTES)
 		return plan_refuse(e, "a check", "between elements", "offsets that are multiples of 4");
+	c.every = (uint32_t)every;
 	g->checks = graph_grow(g->checks, g->check_count, &g->check_room, sizeof(c));
 	g->checks[g->check_count++] = c;
+	return true;
+}
+
+static inline bool rc_read_held(struct rc_plan *p, char **rest, struct plan_error *e)
+{
+	struct graph *g = &p->graph;
+	struct held h = { 0 };
+	uint64_t rank = UINT64_MAX;
+	const struct plan_number numbers[] = { { "bytes", &h.bytes, 0, 1ull << 36 }, { "rank", &rank, 0, 65535 } };
+	struct rc_word w;
+	bool fine = rc_read_own_number(rest, "what holds begins at", 1ull << 40, &h.offset, e);
+
+	*e->text = fine ? 0 : *e->text;
+	while (fine && rc_next_word(rest, &w, e))
+		fine = rc_read_number(numbers, 2, &w, e);
+	if (!fine || *e->text)
+		return false;
+	if (rank > 65535 || h.offset % ELEMENT_BYTES)
+		return plan_refuse(e, "holds", "without a rank or between elements", "rank=, a multiple of 4");
+	h.rank = (uint32_t)rank;
+	g->held = graph_grow(g->held, g->held_count, &g->held_room, sizeof(h));
+	g->held[g->held_count++] = h;
 	return true;
 }
 
@@ -360,10 +386,12 @@ static inline bool rc_read_line(struct rc_plan *p, char *line, struct plan_error
 		return rc_read_qp(p, &rest, e);
 	if (!strcmp(word, "check"))
 		return rc_read_check(p, &rest, e);
+	if (!strcmp(word, "holds"))
+		return rc_read_held(p, &rest, e);
 	for (enum task_kind kind = TASK_SEND; kind <= TASK_COPY; kind++)
 		if (!strcmp(word, task_names[kind]))
 			return rc_read_task(p, kind, &rest, e);
-	return plan_refuse(e, "a line", word, "host, buffer, nic, qp, send, expect, copy, check, end");
+	return plan_refuse(e, "a line", word, "host, buffer, nic, qp, send, expect, copy, check, holds, end");
 }
 
 /* The whole plan was read. */

@@ -75,9 +75,14 @@ def test_a_send_too_few_is_another_sum() -> None:
     assert checks(short) != checks(graph)
 
 
+def test_every_other_rank_is_a_sum_too() -> None:
+    sends = (Send(0, 1, 8), Send(2, 1, 8, reduce=True), Send(4, 1, 8, reduce=True))
+    assert checks(checked(Graph("g", 5, sends, 8, 8))) == (Check(1, 0, 8, 0, 4, 0, 2),)
+
+
 def test_what_is_no_sum_of_neighbors_or_not_known_is_left_out() -> None:
     from_scratch = Send(0, 1, 8, from_buffer=Buffer.SCRATCH)
-    odd = (Send(0, 1, 8), Send(2, 1, 8, reduce=True))
+    odd = (Send(0, 3, 8), Send(1, 3, 8, reduce=True), Send(4, 3, 8, reduce=True))
     askew = Send(0, 1, 6, from_offset=2)
     for sends in ((from_scratch,), odd, (askew,)):
-        assert checks(checked(Graph("g", 3, sends, 8, 8, 8))) == ()
+        assert checks(checked(Graph("g", 5, sends, 8, 8, 8))) == ()

@@ -100,6 +100,30 @@ def test_every_rank_checks_its_sum_unless_nobody_asks() -> None:
     assert "check" not in bare.texts[2]
 
 
+def test_ranks_of_a_host_share_a_program_and_copy_what_they_send_each_other() -> None:
+    """Ranks 0 and 2 on h1, which share its card; 1 and 3 on h2, each with its own."""
+    placement = checked_placement([Rank("h1", (1,), 1e8), Rank("h2", (1,)), Rank("h1", (1,), 1e8), Rank("h2", (2,))])
+    graph = ring_all_reduce(4, size=400)
+    found = plans(graph, placement, address, RcSettings(local_bps=8e9))
+    assert (list(found.texts), found.leaders) == ([0, 1], (0, 1, 0, 1))
+    assert len(found.connections) == 4
+    assert [word["src"] for word in words(found.texts[0], "nic")] == ["10.1.0.1"]
+    assert [word["src"] for word in words(found.texts[1], "nic")] == ["10.1.0.2", "10.2.0.2"]
+    assert words(found.texts[0], "holds") == [{"bytes": "400", "rank": "0"}, {"bytes": "400", "rank": "2"}]
+    assert "buffer output 896\nbuffer" in found.texts[0]
+    assert [line.split()[1] for line in found.texts[0].splitlines() if line.startswith("check")] == [
+        "output:0", "output:448",
+    ]  # fmt: skip
+    pair = plans(send_recv(3, [2, 1, 0], size=1000), checked_placement([*placement.ranks[:3]]), address,
+                 RcSettings(local_bps=8e9))  # fmt: skip
+    copies = words(pair.texts[0], "copy")
+    assert [(one["from"], one["to"], one["compute_ns"]) for one in copies] == [
+        ("input:0", "output:1024", "1000"),
+        ("input:1024", "output:0", "1000"),
+    ]
+    assert not pair.connections
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -120,10 +144,10 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], said: str) 
 
 def test_what_rnic_cannot_play_is_refused() -> None:
     graph = ring_all_reduce(2, size=64)
-    with pytest.raises(SpecError, match="share card 1 of h1"):
-        plans(graph, checked_placement([Rank("h1"), Rank("h1")]), address)
-    with pytest.raises(SpecError, match="both on h1"):
-        plans(graph, one_each(["h1"], nics=2), address)
+    with pytest.raises(SpecError, match="h1 has 17 cards"):
+        plans(graph, checked_placement([Rank("h1", tuple(range(1, 18))), Rank("h2")]), address)
+    with pytest.raises(SpecError, match="local_bps 0"):
+        planned(graph, local_bps=0)
     with pytest.raises(SpecError, match="elements of 8 bytes"):
         planned(replace(graph, element_bytes=8))
     with pytest.raises(SpecError, match="2 places for 3 ranks"):

@@ -237,7 +237,9 @@ def test_what_does_not_start_is_named_and_nothing_is_left(what: str) -> None:
             raise KeyError(node)
         return workstation(node, argv)
 
-    message = {"port": "port 4791: Address already in use", "host": "'h2'"}[what] + r"; its flows: h2 to h1 \(rank 1 to 0, "
+    message = {"port": "port 4791: Address already in use", "host": "'h2'"}[
+        what
+    ] + r"; its flows: h2 to h1 \(rank 1 to 0, "
     with pytest.raises(TrafficError, match=rf"h2 \(rank 1\): rnic does not start: .*{message}"):
         start_rc(workstation.found, start, binary="/bin/rnic")
     assert workstation.left_running == []
@@ -275,8 +277,8 @@ def test_a_connection_that_fails_is_named_and_the_others_results_stay() -> None:
 def test_who_is_not_done_in_time_is_named() -> None:
     workstation = Workstation(planned(), settings={"h2": {"done": False}})
     assert started(workstation).finish(0.05).errors == ("h2 (rank 1): not done within 0.05 s",)
-    flow = {"changes": {"h2": {"tasks": []}}}
-    under_way = started(Workstation(planned(), settings={"h2": {"done": False}}, **flow)).finish(0.05)
+    unfinished = Workstation(planned(), settings={"h2": {"done": False}}, changes={"h2": {"tasks": []}})
+    under_way = started(unfinished).finish(0.05)
     assert under_way.errors == ("h2 (rank 1): not done within 0.05 s; under way: h1 to h2 (rank 0 to 1)",)
     assert workstation.left_running == []
 
@@ -304,5 +306,7 @@ def test_a_program_that_crashed_is_an_error_of_its_host() -> None:
         planned(), settings={"h2": {"status": -11, "stderr": "boom", "done": False, "running": False}}
     )
     report = started(workstation).finish(5)
-    assert report.errors[0].startswith("h2 (rank 1): rnic was ended by SIGSEGV: boom; its flows: h2 to h1 (rank 1 to 0, ")
+    assert report.errors[0].startswith(
+        "h2 (rank 1): rnic was ended by SIGSEGV: boom; its flows: h2 to h1 (rank 1 to 0, "
+    )
     assert set(report.ranks) == {0}

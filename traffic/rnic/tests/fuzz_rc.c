@@ -198,7 +198,8 @@ static size_t make_plan(uint8_t *to)
 		"send %u qp=5 size=%u from=input:%u step=%u compute_ns=%u\n",
 		"expect %u qp=5 size=%u to=output:%u reduce=%u\n",
 		"copy %u size=%u from=input:%u to=output:%u after=%u,%u\n",
-		"check output:%u bytes=%u ranks=0-%u at=%u\n",
+		"check output:%u bytes=%u ranks=0-%u at=%u every=%u\n",
+		"holds %u bytes=%u rank=%u\n",
 		"qp %u nic=0 dst=fd00::%u dqpn=%u sport=%u psn=%u\n",
 		"buffer scratch %u\n",
 	};
@@ -208,7 +209,7 @@ static size_t make_plan(uint8_t *to)
 	*at++ = (uint8_t)(1 | dice(256));
 	for (uint32_t left = 1 + dice(12); left; left--) {
 		*at++ = 7; /* no word before it: feed_plan() */
-		at += sprintf((char *)at, lines[dice(6)], dice(9), 4 * dice(70), 4 * dice(1200), dice(3), dice(9), dice(9));
+		at += sprintf((char *)at, lines[dice(7)], dice(9), 4 * dice(70), 4 * dice(1200), dice(3), dice(9), dice(9));
 	}
 	for (uint32_t changes = dice(3); changes; changes--)
 		to[1 + dice((uint32_t)(at - to) - 1)] = (uint8_t)dice(256);

@@ -150,6 +150,30 @@ static void test_what_is_ahead_waits_aside(void)
 	close_plan(p);
 }
 
+/* Ranks 1 and 3 on one host: each begins with its own numbers, and the sum of both is of every second rank. */
+static void test_ranks_of_one_host_hold_their_own(void)
+{
+	struct rc_plan *p = calloc(1, sizeof(*p));
+	struct graph *g = &p->graph;
+	struct plan_error e;
+
+	read_line(p, "host rank=1 numbers=10");
+	read_line(p, "nic 0 src=10.0.0.1");
+	read_line(p, "buffer input 128");
+	read_line(p, "buffer output 128");
+	read_line(p, "holds 0 bytes=40 rank=1");
+	read_line(p, "holds 64 bytes=40 rank=3");
+	read_line(p, "copy 1 size=40 from=input:0 to=output:64");
+	read_line(p, "copy 2 size=40 from=input:64 to=output:64 reduce=1 after=1");
+	read_line(p, "check output:64 bytes=40 ranks=1-3 every=2 at=0");
+	assert(rc_plan_whole(p, &e));
+	graph_begin(g, 1);
+	assert(graph_next(g, 1) == GRAPH_NONE && !g->left && graph_wrong(g) == 0);
+	g->checks[0].every = 1;
+	assert(graph_wrong(g) >= 9);
+	close_plan(p);
+}
+
 static void test_copies_and_computing(void)
 {
 	struct rc_plan *p = calloc(1, sizeof(*p));
@@ -204,6 +228,10 @@ static void test_what_is_no_plan_is_refused(void)
 		{ "check output", "a check's place is output" },
 		{ "check output:2 bytes=4 ranks=0-1", "between elements" },
 		{ "check output:0 bytes=4 ranks=3-1", "ranks is 3-1" },
+		{ "check output:0 bytes=4 ranks=1-3 every=0", "every is 0" },
+		{ "holds x bytes=4 rank=1", "what holds begins at is x" },
+		{ "holds 2 bytes=4 rank=1", "holds is without a rank or between elements" },
+		{ "holds 4 bytes=4", "holds is without a rank" },
 	};
 	static const struct {
 		const char *line, *said;
@@ -214,6 +242,7 @@ static void test_what_is_no_plan_is_refused(void)
 		{ "send 1 qp=4 size=8 from=input:0 after=7", "send 1: after= names what is not" },
 		{ "send 10 qp=4 size=8 from=input:0", "send 10: its number" },
 		{ "check input:0 bytes=65 ranks=0-0 at=0", "a check is beyond" },
+		{ "holds 64 bytes=4 rank=1", "holds is beyond the input" },
 	};
 	struct plan_error e;
 
@@ -242,6 +271,7 @@ int main(void)
 {
 	test_a_ring_adds_up_in_any_order_of_ranks();
 	test_what_is_ahead_waits_aside();
+	test_ranks_of_one_host_hold_their_own();
 	test_copies_and_computing();
 	test_what_is_no_plan_is_refused();
 	return 0;
