@@ -28,7 +28,7 @@ WITHIN = 20.0
 PROCESSORS = os.cpu_count() or 1
 LOOK = 'mount -t sysfs sysfs /sys && cd /sys/class/net && grep -H "" eth*/queues/rx-*/rps_cpus'
 PUT = "mount -t sysfs sysfs /sys && echo {mask:x} > /sys/class/net/{port}/queues/rx-0/rps_cpus"
-MASK = re.compile(r"^(eth\d+)/queues/rx-\d+/rps_cpus:([0-9a-f,]+)$", re.MULTILINE)
+MASK = re.compile(r"^(eth[1-9]\d*)/queues/rx-\d+/rps_cpus:([0-9a-f,]+)$", re.MULTILINE)
 
 pytestmark = [pytest.mark.lab("star_3", profile="roce_default"), pytest.mark.valid_of(3)]
 
