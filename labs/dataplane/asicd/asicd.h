@@ -129,8 +129,15 @@ int port_waiting(const struct namespace *ns, const struct port *port, unsigned q
 int port_dropped(const struct namespace *ns, const struct port *port, uint64_t *veth, uint64_t *qdisc);
 
 /* steer.c */
-int interfaces_open(void);
-int port_steer(int interfaces, const char *port, int from, int to);
+struct interfaces {
+	int mount, fd;	/* sysfs of a namespace, and its class/net */
+	int writable;	/* as found */
+};
+#define NO_INTERFACES	((struct interfaces){-1, -1, 1})
+
+struct interfaces interfaces_open(void);
+void interfaces_close(struct interfaces *interfaces);
+int port_steer(const struct interfaces *interfaces, const char *port, int from, int to);
 int port_processor(unsigned number);
 
 /* attach.c */

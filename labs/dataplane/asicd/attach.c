@@ -173,7 +173,8 @@ static int nodes_load(struct asic *asic, unsigned at, unsigned most, char *error
  */
 static int node_attach(struct asic *asic, struct node *node, char *error)
 {
-	int interfaces, failed = 0;
+	struct interfaces interfaces;
+	int failed = 0;
 
 	if (namespace_enter(&node->ns)) {
 		snprintf(error, ERROR_SIZE, "%s: %s", node->ns.path, strerror(errno));
@@ -188,11 +189,10 @@ static int node_attach(struct asic *asic, struct node *node, char *error)
 			continue;
 		failed = port_structure(&node->ns, port, &asic->profiles[state->profile], state->rate_bps, error) ||
 			 link_port(asic, node, port, 0, error);
-		if (!failed && port_steer(interfaces, port->name, -1, port_processor(node->first + i)))
+		if (!failed && port_steer(&interfaces, port->name, -1, port_processor(node->first + i)))
 			say("%s in %s: not steered, packets of a queue may change places", port->name, node->ns.path);
 	}
-	if (interfaces >= 0)
-		close(interfaces);
+	interfaces_close(&interfaces);
 	node->attached = !failed;
 	return failed ? -1 : 0;
 }
@@ -243,14 +243,15 @@ static void port_detach(struct asic *asic, struct node *node, unsigned number, i
 static void node_detach(struct asic *asic, struct node *node)
 {
 	int there = node->ns.fd >= 0 && !namespace_enter(&node->ns);
-	int interfaces = there && !(asic->own_ports && asic->stopping) ? interfaces_open() : -1;
+	struct interfaces interfaces = NO_INTERFACES;
 
+	if (there && !(asic->own_ports && asic->stopping))
+		interfaces = interfaces_open();
 	for (unsigned i = 0; i < node->count; i++) {
-		port_steer(interfaces, asic->port[node->first + i].name, port_processor(node->first + i), -1);
+		port_steer(&interfaces, asic->port[node->first + i].name, port_processor(node->first + i), -1);
 		port_detach(asic, node, node->first + i, there);
 	}
-	if (interfaces >= 0)
-		close(interfaces);
+	interfaces_close(&interfaces);
 	node_unload(node);
 	node->attached = 0;
 }

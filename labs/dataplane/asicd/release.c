@@ -54,9 +54,10 @@ void asic_release(const char *folder, int strip)
 {
 	struct namespace ns = {.fd = -1, .route = -1, .ask = -1, .packet = -1, .kick = -1};
 	char path[300], line[400], error[ERROR_SIZE];
-	int clsact, interfaces = -1;
+	struct interfaces interfaces = NO_INTERFACES;
 	unsigned number = 0;
 	FILE *file;
+	int clsact;
 
 	policy_release(folder);
 	snprintf(path, sizeof(path), "%s/ports", folder);
@@ -73,19 +74,17 @@ void asic_release(const char *folder, int strip)
 			continue;
 		if (ns.fd < 0 || strcmp(where, ns.path)) {
 			namespace_close(&ns);
-			if (interfaces >= 0)
-				close(interfaces);
-			interfaces = -1;
+			interfaces_close(&interfaces);
 			if (namespace_open(&ns, where, error))
 				continue;
-			interfaces = strip ? interfaces_open() : -1;
+			if (strip)
+				interfaces = interfaces_open();
 		}
 		release_port(&ns, &port, clsact, strip);
-		port_steer(interfaces, port.name, port_processor(number), -1);
+		port_steer(&interfaces, port.name, port_processor(number), -1);
 	}
 	namespace_close(&ns);
-	if (interfaces >= 0)
-		close(interfaces);
+	interfaces_close(&interfaces);
 	fclose(file);
 	/* The programs are gone: nobody may take them to be there by what the list says. */
 	file = clsact ? fopen(path, "r+e") : NULL;

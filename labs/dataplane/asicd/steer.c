@@ -13,29 +13,60 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "asicd.h"
 
-#define WORD_BITS 32	/* a mask is written as words of so many bits, the highest first, with commas between */
-#define MASK_SIZE 2400	/* of 8192 processors */
+#define WORD_BITS	32	/* a mask is written as words of so many bits, the highest first, with commas between */
+#define SAFE		(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+#define MASK_SIZE	2400	/* of 8192 processors */
 
-/* The interfaces of the namespace that was entered; -1 where there is no such thing. */
-int interfaces_open(void)
+/*
+ * A container engine makes the whole sysfs of a container's namespace read-only, not only the container's view of it.
+ * Turned writable for a moment, that view still is what it was. Returns what it was.
+ */
+static int writable(int mount, int to)
 {
-	int type = syscall(SYS_fsopen, "sysfs", FSOPEN_CLOEXEC), mount = -1, found = -1;
+	int pick = syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH), was;
+	struct statvfs said;
+
+	was = !fstatvfs(mount, &said) && !(said.f_flag & ST_RDONLY);
+	if (pick >= 0 && was != to && !syscall(SYS_fsconfig, pick, FSCONFIG_SET_FLAG, to ? "rw" : "ro", NULL, 0))
+		syscall(SYS_fsconfig, pick, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	if (pick >= 0)
+		close(pick);
+	return was;
+}
+
+/* The interfaces of the namespace that was entered. Where there is no such thing, steering says so. */
+struct interfaces interfaces_open(void)
+{
+	int type = syscall(SYS_fsopen, "sysfs", FSOPEN_CLOEXEC);
+	struct interfaces found = NO_INTERFACES;
 
 	if (type < 0)
-		return -1;
+		return found;
 	if (!syscall(SYS_fsconfig, type, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-		mount = syscall(SYS_fsmount, type, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-	if (mount >= 0)
-		found = openat(mount, "class/net", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (mount >= 0)
-		close(mount);
+		found.mount = syscall(SYS_fsmount, type, FSMOUNT_CLOEXEC, SAFE);
 	close(type);
+	if (found.mount < 0)
+		return found;
+	found.writable = writable(found.mount, 1);
+	found.fd = openat(found.mount, "class/net", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return found;
+}
+
+void interfaces_close(struct interfaces *found)
+{
+	if (found->fd >= 0)
+		close(found->fd);
+	if (found->mount >= 0 && !found->writable)
+		writable(found->mount, 0);
+	if (found->mount >= 0)
+		close(found->mount);
+	*found = NO_INTERFACES;
 }
 
 static void mask_of(int processor, char *text, size_t size)
@@ -75,7 +106,7 @@ static int queue_steer(int queues, const char *name, const char *from, const cha
  * Where processor `from` receives what comes in by a port, have `to` do it; -1 stands for whichever hands it over.
  * Returns 0, or -1 when some queue of it is not as it was to be.
  */
-int port_steer(int interfaces, const char *port, int from, int to)
+int port_steer(const struct interfaces *interfaces, const char *port, int from, int to)
 {
 	char path[64], was[MASK_SIZE], is[MASK_SIZE];
 	struct dirent *entry;
@@ -85,7 +116,7 @@ int port_steer(int interfaces, const char *port, int from, int to)
 	mask_of(from, was, sizeof(was));
 	mask_of(to, is, sizeof(is));
 	snprintf(path, sizeof(path), "%s/queues", port);
-	at = openat(interfaces, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	at = openat(interfaces->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	queues = at < 0 ? NULL : fdopendir(at);
 	if (!queues)
 		return -1;
