@@ -48,13 +48,20 @@ def gather(ranks: Ranks, *, size: int, root: int = 0, element: int = 4, in_place
     return score.graph(f"gather from {score.ranks}", input_bytes=largest, output_bytes=size)
 
 
-def incast(ranks: Ranks, *, size: int, root: int = 0, element: int = 4) -> Graph:
-    """All others send `size` bytes to the root at once: (n-1):1. They end side by side, by rank."""
+def incast(ranks: Ranks, *, size: int, root: int = 0, element: int = 4, messages: int = 1) -> Graph:
+    """All others send `size` bytes to the root at once: (n-1):1. They end side by side, by rank.
+
+    Args:
+        messages: how often each sends them, one message behind the other, to the same place: as long a flow as needed.
+    """
     score = Score(ranks, element=element)
     one_of(root, score.ranks, "root")
+    if messages < 1:
+        raise SpecError(f"{messages} messages", allowed="1 or more")
     senders = [rank for rank in range(score.ranks) if rank != root]
-    for nth, src in enumerate(senders):
-        score.send(src, root, size, INPUT, OUTPUT + nth * size)
+    for _ in range(messages):
+        for nth, src in enumerate(senders):
+            score.send(src, root, size, INPUT, OUTPUT + nth * size)
     return score.graph(f"incast {len(senders)}:1", input_bytes=size, output_bytes=size * len(senders))
 
 

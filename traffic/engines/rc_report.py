@@ -65,6 +65,8 @@ class RcQueuePair:
     retransmitted: int
     timeouts: int
     naks: int
+    went_back: int
+    sent_past: int
     nonsense: int
     acks: int
     cnps: int

@@ -31,6 +31,8 @@ static void report_qp(const struct rc *rc, const struct queue_pair *qp)
 	report_number("retransmitted", a->retransmitted);
 	report_number("timeouts", a->timeouts);
 	report_number("naks", a->naks);
+	report_number("went_back", a->went_back);
+	report_number("sent_past", a->sent_past);
 	report_number("nonsense", a->nonsense);
 	report_number("acks", qp->got_acks);
 	report_number("cnps", qp->got_cnps);

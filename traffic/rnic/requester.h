@@ -66,6 +66,7 @@ struct requester {
 	bool failed;
 	uint8_t failed_syndrome; /* 0: the retries ran out */
 	uint64_t retransmitted, naks, timeouts, nonsense;
+	uint64_t went_back, sent_past; /* by a NAK; packets sent from the missing one until it came, that one too */
 };
 
 static inline bool requester_open(struct requester *r, const struct requester_settings *set)
@@ -270,6 +271,8 @@ static inline void requester_take_nak(struct requester *r, const struct roce_pac
 	requester_acknowledge(r, place, now);
 	r->deadline_ns = now + r->set.timeout_ns;
 	if (r->set.recovery != SELECTIVE_REPEAT) {
+		r->went_back++;
+		r->sent_past += r->next > place ? r->next - place : 0;
 		requester_go_back(r, place);
 		return;
 	}

@@ -24,7 +24,8 @@ NIC: dict[str, Any] = {
     "refused": 0, "error": None, "paced_ok": True,
 }  # fmt: skip
 COUNTS = (
-    *("sent_packets", "sent_bytes", "sent_wire_bytes", "retransmitted", "timeouts", "naks", "nonsense", "acks", "cnps"),
+    *("sent_packets", "sent_bytes", "sent_wire_bytes", "retransmitted", "timeouts", "naks", "went_back", "sent_past"),
+    *("nonsense", "acks", "cnps"),
     *("received_packets", "received_bytes", "ce", "out_of_order", "duplicates", "beyond_window", "sent_naks"),
     *("sent_acks", "sent_cnps", "round_trips", "round_trip_min_ns", "round_trip_mean_ns", "round_trip_max_ns"),
     *("first_ns", "last_ns", "rate_bps", "cuts"),

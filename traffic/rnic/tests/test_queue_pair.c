@@ -216,6 +216,9 @@ static void test_the_link_is_used_as_theory_says(void)
 	w = a_world(GO_BACK_N, link, 50, 2000);
 	near(play(w, 10000000), (1 - loss) / (1 + loss * (w_packets - 1)), "go back N");
 	assert(!w->a.timeouts); /* also where a packet is lost again */
+	/* What was sent between a loss and its NAK is what the sender counts. */
+	assert(w->a.went_back > 300 && w->a.sent_past > (uint64_t)(w_packets - 2) * w->a.went_back);
+	assert(w->a.sent_past < (uint64_t)(w_packets + 2) * w->a.went_back);
 	close_world(w);
 	link.loss = 0;
 	link.every = 256;
