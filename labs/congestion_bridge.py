@@ -107,7 +107,8 @@ def congested(
         steady_pauses=pauses(during),
         lost=report.lost_packets + dropped(counted),
         curve=(wred.min_bytes, wred.max_bytes) if wred else None,
-        why_not=disturbed or _why_not(report, steady),
+        why_not=disturbed or _too_short(report, steady),
+        late=_late(report),
         host=watch.sample(),
         settings={"congestion": settings.congestion.value, "dilation": settings.dilation, "mtu": settings.mtu},
     )
@@ -201,10 +202,10 @@ def _late(report: RcReport) -> str | None:
     )
 
 
-def _why_not(report: RcReport, steady: Steady) -> str | None:
+def _too_short(report: RcReport, steady: Steady) -> str | None:
     """Why the rates prove nothing; None when they do."""
     for one in report.connections:
         last = one.sent.last_ns - report.ranks[one.src].go_ns if one.sent and one.bytes else 0
         if one.bytes and last < steady.end_s * 1e9:
             return f"rank {one.src} had sent everything {steady.end_s - last / 1e9:.2f} s before the steady time's end"
-    return _late(report)
+    return None

@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 
 from labs.telemetry.samples import HostSample
 from labs.verdicts import Evidence, Fidelity, Verdict
-from labs.verdicts.health import STEAL_MOST
+from labs.verdicts.health import vouch
 from traffic.bounds import jain
 
 RATE_WITHIN = 0.05
@@ -37,7 +37,8 @@ class Congested:
     arrived and `cnps` came back in the whole run; of `passed` packets `marked` left the port marked while it was
     steady, and `depths` are what waited in its queue then, in bytes, at moments of the same distance. `pauses` are the
     PFC frames of the whole run, `steady_pauses` those of the steady time; `lost` packets were dropped or sent again.
-    `curve` is Kmin and Kmax of what the queue marks by, in bytes. `why_not`: why the run cannot vouch for itself.
+    `curve` is Kmin and Kmax of what the queue marks by, in bytes. `why_not`: why the run cannot vouch for itself;
+    `late`: why senders did not keep their schedule, which spares what held.
     """
 
     capacity_bps: float
@@ -53,6 +54,7 @@ class Congested:
     lost: int
     curve: tuple[int, int] | None = None
     why_not: str | None = None
+    late: str | None = None
     host: HostSample | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
@@ -67,8 +69,7 @@ class Congested:
 
     def numbers(self) -> dict[str, object]:
         """What belongs into every verdict's evidence."""
-        fared = self.host and {"steal": round(self.host.steal, 4), "steal_worst": round(self.stolen, 4)}
-        return {"steady_s": round(self.lasted_s, 2), **self.settings, "workstation": fared}
+        return {"steady_s": round(self.lasted_s, 2), **self.settings, "steal_worst": round(self.stolen, 4)}
 
 
 def standard_error(rates: Sequence[float], batches: int = BATCHES) -> float:
@@ -203,7 +204,6 @@ def _near(
 
 
 def _valid(verdict: Verdict, run: Congested, because: str | None) -> Verdict:
-    starved = run.host is not None and run.host.steal > STEAL_MOST
-    stolen = f"the workstation was starved: steal {run.host.steal:.0%}" if run.host and starved else None
-    why = run.why_not or stolen or because
-    return verdict.invalid(why) if why else verdict
+    """What can vouch for a run: counters alone do, so a held one stays; one that is off may be the workstation's."""
+    why = run.why_not or because or (run.late if not verdict.held else None)
+    return verdict.invalid(why) if why else vouch(verdict, run.host)

@@ -75,7 +75,7 @@ CASES = [
         fair_rates,
         held=lambda: fair_rates(RUN),
         false=lambda: fair_rates(replace(RUN, rates_bps=flows(1.15, 0.95, 0.95, 0.95))),
-        invalid=lambda: fair_rates(STARVED),
+        invalid=lambda: fair_rates(replace(STARVED, rates_bps=flows(1.15, 0.95, 0.95, 0.95))),
     ),
     Case(
         marked_and_notified,
@@ -99,7 +99,7 @@ CASES = [
         marked_share,
         held=lambda: marked_share(RUN, 0.0574),
         false=lambda: marked_share(replace(RUN, marked=3_000), 0.0574),
-        invalid=lambda: marked_share(STARVED, 0.0574),
+        invalid=lambda: marked_share(replace(STARVED, marked=3_000), 0.0574),
     ),
     Case(
         queue_length,
@@ -181,6 +181,12 @@ def test_time_that_was_stolen_from_one_cpu_explains_what_is_missing() -> None:
     short = replace(RUN, rates_bps=flows(0.92, 0.92, noise=0.0))
     assert not fair_rates(short)
     assert not fair_rates(replace(short, host=sample(steal=0.05, worst=0.05))).valid
+
+
+def test_what_held_all_the_same_stays() -> None:
+    """A workstation that is short of time moves rates apart; it does not make them alike."""
+    assert fair_rates(replace(STARVED, late="behind"))
+    assert not fair_rates(replace(RUN, late="behind", rates_bps=flows(1.15, 0.95, 0.95, 0.95))).valid
 
 
 def test_more_cnps_than_marks_are_noticed() -> None:
