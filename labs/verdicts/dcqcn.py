@@ -36,7 +36,8 @@ class Congested:
     `rates_bps`: by flow, on the wire, in each of many equal parts of the steady time of `lasted_s`. `ce` marked packets
     arrived and `cnps` came back in the whole run; of `passed` packets `marked` left the port marked while it was
     steady, and `depths` are what waited in its queue then, in bytes, at moments of the same distance. `pauses` are the
-    PFC frames of the whole run, `steady_pauses` those of the steady time; `lost` packets were dropped or sent again.
+    PFC frames of the whole run, `steady_pauses` those of the steady time; `lost` packets were dropped somewhere,
+    `retransmitted` sent again, also because they were overtaken.
     `curve` is Kmin and Kmax of what the queue marks by, in bytes. `why_not`: why the run cannot vouch for itself;
     `late`: why senders did not keep their schedule, which spares what held.
     """
@@ -52,6 +53,7 @@ class Congested:
     pauses: int
     steady_pauses: int
     lost: int
+    retransmitted: int = 0
     curve: tuple[int, int] | None = None
     why_not: str | None = None
     late: str | None = None
@@ -139,7 +141,7 @@ def hardly_paused(run: Congested) -> Verdict:
         not run.steady_pauses and not run.lost,
         Evidence(
             f"{run.steady_pauses} pauses in the steady time, {run.pauses} in all; {run.lost} packets lost",
-            {"deepest": max(run.depths, default=0), **run.numbers()},
+            {"deepest": max(run.depths, default=0), "retransmitted": run.retransmitted, **run.numbers()},
         ),
         fidelity=Fidelity.EMULATED,
     )

@@ -28,7 +28,7 @@ import pytest
 
 from labs.collective_bridge import play as play_graph
 from labs.collective_bridge import ranks_on
-from labs.congestion_bridge import Steady, congested, dropped, lasting_incast
+from labs.congestion_bridge import Steady, congested, lasting_incast, lost
 from labs.lab import Lab
 from labs.testing import MBIT
 from labs.verdicts.dcqcn import (
@@ -97,8 +97,7 @@ def test_without_dcqcn_pauses_keep_it_lossless(lab: Lab, play: Play, note: Note,
     run = play_graph(lab, graph, ranks_on(lab, [*hosts, SINK], rate_bps=RATE), settings)
     assert run.counted is not None
     assert run.report.error is None
-    lost = run.report.lost_packets + dropped(run.counted)
-    verdict = paused_without_loss(run.pauses, lost, why_not=run.disturbed)
+    verdict = paused_without_loss(run.pauses, lost(run.report, run.counted), why_not=run.disturbed)
     note(verdict)
     assert verdict
     assert run.report.wrong == 0
