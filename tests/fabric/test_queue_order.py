@@ -27,7 +27,13 @@ PAYLOAD = 1024
 WITHIN = 20.0
 PROCESSORS = os.cpu_count() or 1
 LOOK = 'mount -t sysfs sysfs /sys && cd /sys/class/net && grep -H "" eth*/queues/rx-*/rps_cpus'
-PUT = "mount -t sysfs sysfs /sys && echo {mask:x} > /sys/class/net/{port}/queues/rx-0/rps_cpus"
+# A container engine makes the sysfs of its namespaces read-only.
+PUT = """
+mount -t sysfs sysfs /sys
+at=/sys/class/net/{port}/queues/rx-0/rps_cpus
+test -w $at || mount -o remount,rw /sys
+echo {mask:x} > $at
+"""
 MASK = re.compile(r"^(eth[1-9]\d*)/queues/rx-\d+/rps_cpus:([0-9a-f,]+)$", re.MULTILINE)
 
 pytestmark = [pytest.mark.lab("star_3", profile="roce_default"), pytest.mark.valid_of(3)]
