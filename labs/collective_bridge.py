@@ -101,6 +101,12 @@ class Played:
         )
         return "; ".join(reason for reason in reasons if reason) or None
 
+    @property
+    def starved(self) -> bool:
+        """Whether the workstation was too slow to blame a fabric for packets that were lost, or for anything late."""
+        conditions = Conditions(self.report.late_share, self.cpu_left, 0)
+        return why_invalid(conditions) is not None or self.host.steal > STEAL_MOST
+
 
 def ranks_on(lab: Lab, hosts: Sequence[str] = (), *, rate_bps: int | None = None) -> Placement:
     """A rank for every card of these hosts, by default of all, at its link's rate or at `rate_bps`.

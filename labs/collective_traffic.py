@@ -139,11 +139,15 @@ class CollectiveResult:
     def carried_as_planned(self, lab: Lab, *, queue: int = 3, within: float = WITHIN) -> Verdict:
         """Whether every switch port sent the bytes of this class that the plan and the paths say.
 
+        Counters do not depend on time: only what a starved workstation lost makes it invalid.
+
         Raises SpecError for a lab without a soft ASIC.
         """
         if self.played.counted is None:
             raise SpecError(f"{lab.name} plays no profile", allowed="a lab with a soft ASIC: it counts classes")
-        return carried_as_planned(self.planned_at_ports(lab), self.played.counted, queue=queue, within=within)
+        excused = self.invalid_because if self.played.lost_packets and self.played.starved else None
+        planned = self.planned_at_ports(lab)
+        return carried_as_planned(planned, self.played.counted, queue=queue, within=within, invalid_because=excused)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labs.errors import CapabilityMissing, LabError, RunInvalid
+from labs.errors import CapabilityMissing, LabError, RunInvalid, SpecError
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
 from labs.verdicts.balance import completion, in_order
 from labs.verdicts.bandwidth import busbw_reached
@@ -56,6 +56,7 @@ __all__ = [
     "RcSettings",
     "Recovery",
     "RunInvalid",
+    "SpecError",
     "Tier",
     "TrafficPlan",
     "TrafficReport",
