@@ -16,7 +16,7 @@ from labs import cli_traffic_compare, run_dir
 from labs.cli_options import dry_run_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
-from labs.output import emit_json, emit_line, emit_table, say
+from labs.output import OneLine, emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
 from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
@@ -26,6 +26,7 @@ from traffic.nccl_report import Report, Settings, footer, header, json_document,
 
 if TYPE_CHECKING:
     from labs import collective_bridge as bridge
+    from traffic.engines.rnic_rc import RankProgress
 
 ENGINES = ("rnic",)
 STARTED = "%Y-%m-%d %H:%M:%S"
@@ -169,7 +170,9 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
     if form == "table":
         _emit(header(asked.settings, asked.placement.hosts))
     runs: list[bridge.Measured] = []
-    for one in bridge.measured(lab, asked):
+    line = OneLine()
+    for one in bridge.measured(lab, asked, (lambda ranks: line(how_far(ranks))) if line.on else None):
+        line.clear()
         runs.append(one)
         if form == "table":
             emit_line(text_line(one.line) + beside(one))
@@ -191,6 +194,15 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
     if because := bridge.invalid_because(runs):
         raise RunInvalid(f"the run cannot vouch for its times: {because}")
     return 0
+
+
+def how_far(ranks: Sequence[RankProgress]) -> str:
+    """How far a collective is: by its slowest host, and the payload that all have received."""
+    if not ranks:
+        return "nobody answers"
+    slowest = min(ranks, key=lambda one: (one.iterations, one.received_bytes))
+    received = sum(one.received_bytes for one in ranks) / 1e6
+    return f"iteration {slowest.iterations} of {slowest.of} done on all hosts, {received:.0f} MB received"
 
 
 def beside(one: bridge.Measured) -> str:

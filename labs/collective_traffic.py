@@ -224,18 +224,16 @@ def running(
 def placed(lab: Lab, operation: Operation, rate_bps: int | None = None) -> Placement:
     """Where the ranks stand: on the hosts that are named, on the next card of one named again; else on every card.
 
-    Raises SpecError for a host with too few cards, and for other ranks than the operation has.
+    Raises SpecError for an unknown host, and for other ranks than the operation has.
     """
     if not operation.hosts:
         return ranks_on(lab, rate_bps=rate_bps)
-    cards: Counter[str] = Counter()
+    turns: Counter[str] = Counter()
     ranks: list[Rank] = []
     for host in operation.hosts:
         found = addressing.nics(lab.fabric, host)
-        if cards[host] >= len(found):
-            raise SpecError(f"rank {len(ranks)} on {host}", allowed=f"{len(found)} there: one a card")
-        card = found[cards[host]]
-        cards[host] += 1
+        card = found[turns[host] % len(found)]
+        turns[host] += 1
         rate = lab.fabric.link_at(host, card.ports[0].name).rate_bps
         ranks.append(Rank(host, (card.number,), float(rate_bps or rate)))
     return checked_placement(ranks)

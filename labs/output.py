@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,25 @@ def say(text: str = "") -> None:
     with suppress(BrokenPipeError):  # nobody listens any more: no reason to stop what is being done
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+class OneLine:
+    """A line on stderr that the next one is written over; silent where stderr is no terminal (`on`)."""
+
+    def __init__(self) -> None:
+        self.on = sys.stderr.isatty()
+
+    def __call__(self, text: str) -> None:
+        """Write it over what stands there."""
+        if self.on:
+            width = shutil.get_terminal_size().columns
+            with suppress(BrokenPipeError):  # as in `say`
+                sys.stderr.write(f"\r\x1b[K{text[: width - 1]}")
+                sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Leave an empty line, for a result."""
+        self("")
 
 
 class ShowsProgress(Protocol):

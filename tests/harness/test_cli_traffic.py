@@ -11,12 +11,13 @@ import pytest
 
 from labs import collective_bridge as bridge
 from labs.cli import run
+from labs.cli_traffic import how_far
 from labs.lab import Lab
 from labs.telemetry.samples import HostSample
 from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
-from traffic.engines.rnic_rc import Watches
+from traffic.engines.rnic_rc import RankProgress, Watches
 from traffic.graph import Graph
 from traffic.nccl_report import FlowLine
 from traffic.placement import Placement
@@ -52,6 +53,7 @@ class Player:
     failed: str | None = None
     calls: list[tuple[Graph, int, bool]] | None = None
     settings: RcSettings | None = None
+    ranks: tuple[RankProgress, ...] = ()
 
     def play(
         self,
@@ -64,7 +66,9 @@ class Player:
         check: bool,
         watch: Watches | None = None,
     ) -> bridge.Played:
-        del lab, watch
+        del lab
+        if watch is not None:
+            watch(self.ranks)
         self.calls = [*(self.calls or []), (graph, iterations, check)]
         self.settings = settings
         plans = RcPlans(graph, placement, settings, iterations, (), (), {})
@@ -194,3 +198,34 @@ def test_what_was_counted_tells_whether_times_count(player: Player) -> None:
     stolen = replace(quiet, host=HostSample(duration_s=1.0, steal=0.5, starved_s=0.0))
     assert stolen.invalid_because == "steal 50%, at most 10% allowed"
     del player
+
+
+@dataclass
+class Terminal:
+    """Stands in for stderr."""
+
+    tty: bool
+    text: str = ""
+
+    def isatty(self) -> bool:
+        return self.tty
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_a_terminal_shows_how_far_it_is_on_one_line(player: Player, monkeypatch: pytest.MonkeyPatch, tty: bool) -> None:
+    player.ranks = (RankProgress(0, "host1", 3, 21, 7, 10**6, 2 * 10**6), RankProgress(1, "host2", 2, 21, 7, 0, 10**6))
+    screen = Terminal(tty)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert run(["traffic", "all_reduce", "-b", "1M", "--format", "json"]) == 0
+    shown = "\r\x1b[Kiteration 2 of 21 done on all hosts, 3 MB received"
+    assert screen.text.split("\r\x1b[K")[1:] == ([shown[4:]] * 2 + [""] if tty else [])
+
+
+def test_nobody_who_answers_is_said() -> None:
+    assert how_far(()) == "nobody answers"

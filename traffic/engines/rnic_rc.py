@@ -42,7 +42,10 @@ PROGRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RankProgress:
-    """How far a rank is: `iterations` done, of how many, `messages` sent and acknowledged in all, payload bytes."""
+    """How far a host is with all its ranks, of which `rank` is the first.
+
+    `iterations` are done, `of` so many; `messages` were sent and acknowledged, payload bytes sent and received, in all.
+    """
 
     rank: int
     host: str
@@ -96,7 +99,7 @@ class RcRun:
     _asked: int = field(default=0, init=False)
 
     def progress(self) -> tuple[RankProgress, ...]:
-        """How far the ranks are; those that have ended, or do not answer, are left out."""
+        """How far the hosts are; those that have ended, or do not answer, are left out."""
         self._asked += 1
         asked = self._asked
         processes = {} if self._report is not None else self.processes
