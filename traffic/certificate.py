@@ -11,13 +11,14 @@ class Conditions:
 
     `pacing_error` is by how much senders missed the rate they were to send at, as a share of it; `cpu_headroom` the
     share of the processors' time that was left in the busiest interval; `lost_packets` what was lost in all.
-    `lossless`: nothing was to be lost.
+    `lossless`: nothing was to be lost. `paced`: every packet had a time to leave at; not so where TCP decides.
     """
 
     pacing_error: float | None = None
     cpu_headroom: float | None = None
     lost_packets: int | None = None
     lossless: bool = True
+    paced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ def why_invalid(conditions: Conditions, demands: Demands | None = None) -> str |
     asked = demands or Demands()
     reasons = []
     pacing, headroom, lost = conditions.pacing_error, conditions.cpu_headroom, conditions.lost_packets
-    if pacing is None:
+    if pacing is None and conditions.paced:
         reasons.append("the pacing error was not measured")
-    elif not abs(pacing) <= asked.pacing_error:
+    elif pacing is not None and not abs(pacing) <= asked.pacing_error:
         reasons.append(f"pacing was off by {abs(pacing):.1%}, allowed {asked.pacing_error:.1%}")
     if headroom is None:
         reasons.append("the CPU headroom was not measured")

@@ -113,10 +113,8 @@ class BackgroundProcess:
 
     def wait(self, timeout: float) -> CommandResult:
         """Wait for its end; see traffic.engines.base.Process."""
-        try:
-            self._child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise CommandFailed(self.node, self.argv, None, self._read(self._out)) from None
+        if self.running and not self._ended_within(timeout):
+            raise CommandFailed(self.node, self.argv, None, self._read(self._out))
         return self._result()
 
     def wait_ready(self, text: str, timeout: float) -> None:
@@ -162,7 +160,11 @@ class BackgroundProcess:
         return []
 
     def _ended_within(self, seconds: float) -> bool:
-        fd = os.pidfd_open(self._child.pid)
+        """Told by the kernel, not asked again and again: who waits for one to begin another loses no time."""
+        try:
+            fd = os.pidfd_open(self._child.pid)
+        except ProcessLookupError:  # collected meanwhile, by another thread
+            return True
         try:
             poll = select.poll()
             poll.register(fd, select.POLLIN)

@@ -48,6 +48,41 @@ def flow_result(flow: Flow, client: str, server: str, *, started_s: float, error
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a client in reverse mode received over its one stream.
+
+    `seconds` is the sender's: from its start until it heard that the client had all; the client's own clock starts
+    late by what came before. `retransmits` is None for UDP, `lost_packets` for TCP.
+    """
+
+    five_tuple: FiveTuple
+    bytes: int
+    seconds: float
+    retransmits: int | None
+    lost_packets: int | None
+
+
+def received_in(text: str) -> Received | str:
+    """A client's report of a reverse flow; what it has to say against it, where it did not come to its end."""
+    report = _report(text)
+    end = report.get("end", {})
+    connected = report.get("start", {}).get("connected", ())
+    total = end.get("sum", {})  # older ones have but this of UDP
+    sent, received = end.get("sum_sent", total), end.get("sum_received", total)
+    if report.get("error") or not connected or not sent or not received:
+        return _trouble(report, text, opened=False) or "iperf3 did not come to its end"
+    transport = Transport.UDP if str(report["start"]["test_start"]["protocol"]) == "UDP" else Transport.TCP
+    there = _five_tuple(connected[0], transport)
+    return Received(
+        FiveTuple(there.dst, there.src, transport, there.dport, there.sport),
+        int(received["bytes"]),
+        float(sent["seconds"]),
+        int(sent["retransmits"]) if "retransmits" in sent else None,
+        int(total["lost_packets"]) if transport is Transport.UDP else None,
+    )
+
+
 def error_in(text: str) -> str:
     """The error a report states, empty without one."""
     return str(_report(text).get("error", ""))

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from topologies.ecmp import ROCE_PORT
 from traffic.engines.base import CommandResult
+from traffic.engines.graph_engine import CarriedFlow
 from traffic.engines.rc_plan import Connection, RcPlans
 from traffic.engines.rnic_report import nonsense, said_by, value_of
+from traffic.flows import FiveTuple, Transport
 from traffic.graph import Send
 
 NAMED = 3  # things that a message names before it counts the rest
@@ -253,6 +256,28 @@ class RcReport:
         """The largest share of a card's packets that left behind their schedule."""
         nics = [nic for one in self.ranks.values() for nic in one.nics if nic.packets]
         return max((nic.late_packets / nic.packets for nic in nics), default=0.0)
+
+    @property
+    def dscp(self) -> int:
+        """The class the packets were sent in."""
+        return self.plans.settings.dscp
+
+    @property
+    def flows(self) -> tuple[CarriedFlow, ...]:
+        """Every direction of a connection that carried something."""
+        found = []
+        for one in self.connections:
+            near, far = one.connection.end(one.src), one.connection.far(one.src)
+            five_tuple = FiveTuple(near.address, far.address, Transport.UDP, near.sport, ROCE_PORT)
+            ce = one.received.ce if one.received else None
+            again = one.sent.retransmitted if one.sent else None
+            if one.took_s is not None:
+                found.append(CarriedFlow(near.host, far.host, five_tuple, one.bytes, one.took_s, ce, again))
+        return tuple(found)
+
+    def overhead_s(self, warmup: int = 0) -> float | None:
+        """Not told apart: what a message costs rnic is in its time."""
+        del warmup
 
     def took_s(self, warmup: int = 0) -> float | None:
         """Seconds an iteration took, from the first rank's begin to the last one's end, but for the first `warmup`.
