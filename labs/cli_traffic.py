@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labs import cli_traffic_compare, run_dir
+from labs.cli_engines import ENGINES, given, settings_of
 from labs.cli_options import dry_run_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
@@ -21,14 +22,13 @@ from labs.status import SCHEMA
 from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
-from traffic.engines.rc_settings import MTUS, Congestion, RcSettings, Recovery
+from traffic.engines.rc_settings import MTUS, Congestion, Recovery
 from traffic.nccl_report import Report, Settings, footer, header, json_document, railbed_part, text_line
 
 if TYPE_CHECKING:
     from labs import collective_bridge as bridge
     from traffic.engines.rnic_rc import RankProgress
 
-ENGINES = ("rnic",)
 STARTED = "%Y-%m-%d %H:%M:%S"
 
 
@@ -75,7 +75,8 @@ def list_patterns(form: str) -> None:
 @click.option("-c", "--check", type=click.IntRange(0, 1), default=1, show_default=True, help="Whether data is checked.")
 @click.option("-r", "--root", type=click.IntRange(0), default=0, show_default=True, help="The root's rank.")
 @click.option("--algorithm", help="How it is played, such as ring, tree; `traffic list` has them.")
-@click.option("--engine", default="rnic", show_default=True, help="What sends: rnic.")
+@click.option("--engine", default="rnic", show_default=True, help=f"What sends: {', '.join(ENGINES)}.")
+@click.option("--udp", is_flag=True, help="iperf3: UDP at the card's rate, not TCP.")
 @click.option("--mtu", type=click.Choice([str(one) for one in MTUS]), default="4096", show_default=True)
 @click.option("--qps", type=click.IntRange(1, 256), default=1, show_default=True, help="Connections a pair of ranks.")
 @click.option("--split", is_flag=True, help="Every message over all connections of its pair, not by turns.")
@@ -100,7 +101,7 @@ def run_pattern(pattern: str, form: str, lab_name: str | None, dry_run: bool, **
     nothing: the table or JSON is there all the same.
     """
     lab = adopt_lab(which(lab_name))
-    asked = _asked(lab, pattern, options)
+    asked = _asked(lab, pattern, options, given())
     if dry_run:
         sizes = ", ".join(str(one.size) for one in asked.sizes)
         iterations = f"{asked.settings.warmup_iterations} + {asked.settings.iterations}"
@@ -111,12 +112,11 @@ def run_pattern(pattern: str, form: str, lab_name: str | None, dry_run: bool, **
     return _play(lab, asked, form, file if isinstance(file, Path) else None)
 
 
-def _asked(lab: Lab, name: str, options: dict[str, object]) -> bridge.Asked:
+def _asked(lab: Lab, name: str, options: dict[str, object], chosen: frozenset[str]) -> bridge.Asked:
     from labs import collective_bridge as bridge
     from traffic.patterns import pattern
 
-    if options["engine"] not in ENGINES:
-        raise SpecError(f"--engine {options['engine']} for {name}", allowed=f"{', '.join(ENGINES)}: it checks the data")
+    engine = settings_of(options, chosen, seed=lab.seed)
     found = pattern(name, _text(options["algorithm"]))
     hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
     placement = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
@@ -130,22 +130,12 @@ def _asked(lab: Lab, name: str, options: dict[str, object]) -> bridge.Asked:
         step_factor=_number(options["stepfactor"]),
         iterations=_number(options["iters"]),
         warmup_iterations=_number(options["warmup_iters"]),
-        validation=_number(options["check"]),
+        validation=_number(options["check"]) if options["engine"] == "rnic" else 0,
     )
-    rc = RcSettings(
-        mtu=_number(options["mtu"]),
-        qps=_number(options["qps"]),
-        split=bool(options["split"]),
-        window=_number(options["window"]),
-        recovery=Recovery(str(options["recovery"])),
-        congestion=Congestion(str(options["cc"])),
-        dilation=_number(options["dilation"]),
-        dscp=_number(options["dscp"]),
-        delay_s=float(str(options["delay_us"])) / 1e6,
-        fixed_port=bool(options["fixed_port"]),
-        seed=lab.seed if options["seed"] is None else _number(options["seed"]),
-    )
-    return bridge.Asked(found, placement, settings, rc, root=_number(options["root"]))
+    asked = bridge.Asked(found, placement, settings, engine, root=_number(options["root"]))
+    if options["engine"] != "rnic":
+        asked.refuse(lab)
+    return asked
 
 
 def _text(value: object) -> str | None:
@@ -213,6 +203,7 @@ def beside(one: bridge.Measured) -> str:
 
 def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> Report:
     from labs import collective_bridge as bridge
+    from traffic.engines.graphs import engine_name
 
     largest = max(runs, key=lambda one: one.line.size)
     rates = asked.placement.rates_bps().values()
@@ -225,14 +216,23 @@ def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> R
     counted = [played for one in runs for played in one.played]
     seen = {
         "lab": lab.name,
+        "engine": engine_name(asked.engine),
+        "engine_overhead_us": bridge.overhead_us(asked, largest.played[0]),
         "algorithm": asked.pattern.algorithm,
-        "retransmits": sum(one.report.retransmits for one in counted),
-        "ce": sum(one.report.ce for one in counted),
+        "retransmits": _summed([one.report.retransmits for one in counted]),
+        "ce": _summed([one.report.ce for one in counted]),
+        "lost_packets": sum(one.report.lost_packets for one in counted),
         "pfc_pauses": sum(one.pauses for one in counted),
         "marked": sum(one.marked for one in counted),
         "dropped": sum(one.dropped for one in counted),
     }
     return Report(asked.settings, tuple(one.line for one in runs), asked.placement.hosts, {**part, **seen})
+
+
+def _summed(counts: Sequence[int | None]) -> int | None:
+    """None where nobody counted."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _emit(lines: Sequence[str]) -> None:

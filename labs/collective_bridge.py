@@ -1,4 +1,4 @@
-"""Collectives on a running lab: ranks on its hosts' cards, played by rnic, watched, and judged for whether they count.
+"""Collectives on a running lab: ranks on its hosts' cards, played by an engine, watched, and judged whether they count.
 
 A rank stands on every card. Cards send at their link's rate. While it plays nothing else of ours changes interfaces
 (`lease.measuring`), the workstation is watched, and the soft ASIC's counters are read before and after.
@@ -23,13 +23,15 @@ from labs.verdicts.pfc import LOSSLESS_DSCPS
 from topologies import addressing
 from topologies.errors import SpecError
 from traffic import busbw, nccl_report
-from traffic.bounds import placed_ideal_s, wire_efficiency
+from traffic.bounds import placed_ideal_s
 from traffic.certificate import Conditions, why_invalid
-from traffic.engines.rc_plan import Addresses, Connection, plans
+from traffic.engines.graph_engine import GraphReport, RunningGraph
+from traffic.engines.graphs import EngineSettings, efficiency, planned
+from traffic.engines.rc_plan import Addresses, Connection
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic import SpokenTo
-from traffic.engines.rnic_rc import RankProgress, RcRun, Watches, start_rc
+from traffic.engines.rnic_rc import RankProgress, RcRun, Watches
 from traffic.errors import TrafficError
 from traffic.flows import FiveTuple, Transport
 from traffic.graph import Graph
@@ -52,11 +54,18 @@ class Played:
     time that nobody used; `disturbed` is why the lease says it was no quiet moment.
     """
 
-    report: RcReport
+    report: GraphReport
     host: HostSample
     cpu_left: float
     counted: AsicCounters | None = None
     disturbed: str | None = None
+
+    @property
+    def rc(self) -> RcReport:
+        """What rnic has to say beyond what every engine has. Raises SpecError for another engine's report."""
+        if not isinstance(self.report, RcReport):
+            raise SpecError(f"queue pairs of a {type(self.report).__name__}", allowed="rnic's: only it has them")
+        return self.report
 
     @property
     def pauses(self) -> int:
@@ -86,12 +95,13 @@ class Played:
     @property
     def invalid_because(self) -> str | None:
         """Why its times prove nothing; None where they count."""
-        lossless = self.counted is not None and self.report.plans.settings.dscp in LOSSLESS_DSCPS
+        lossless = self.counted is not None and self.report.dscp in LOSSLESS_DSCPS
         conditions = Conditions(
             pacing_error=self.report.late_share,
             cpu_headroom=self.cpu_left,
             lost_packets=self.lost_packets,
             lossless=lossless,
+            paced=self.report.late_share is not None,
         )
         stolen = self.host.duration_s > 0 and self.host.steal > STEAL_MOST + TICK_S / self.host.duration_s
         reasons = (
@@ -134,11 +144,11 @@ def addresses(lab: Lab, family: int = 4) -> Addresses:
 
 @dataclass
 class Playing:
-    """A graph under way on a lab. `least_s` is what the wire needs for one iteration."""
+    """A graph under way on a lab. `patience_s` is after how long it is given up unless one says otherwise."""
 
     lab: Lab
-    run: RcRun
-    least_s: float
+    run: RunningGraph
+    patience_s: float
     held: lease.Lease
     watch: HostWatch
     before: AsicCounters | None
@@ -146,8 +156,14 @@ class Playing:
     _played: Played | None = None
 
     def progress(self) -> tuple[RankProgress, ...]:
-        """How far the ranks are."""
-        return self.run.progress()
+        """How far the ranks are; nothing where the engine does not say."""
+        return self.run.progress() if isinstance(self.run, RcRun) else ()
+
+    def end_soon(self) -> None:
+        """Have it end after an iteration that begins soon. Raises SpecError for an engine that cannot."""
+        if not isinstance(self.run, RcRun):
+            raise SpecError("a graph without end", allowed="rnic: others play so many iterations")
+        self.run.end_soon()
 
     def finish(self, within: float | None = None, watch: Watches | None = None) -> Played:
         """Wait for its end, at most `within` seconds, by default `PATIENCE` times what the wire needs or LEAST_S.
@@ -155,15 +171,15 @@ class Playing:
         Args:
             watch: is told how far it is, now and then.
         """
-        patience = max(LEAST_S, PATIENCE * self.least_s * self.run.plans.iterations)
-        limit = (patience if within is None else within) * self.lab.timeout_scale
-        return self._ended(lambda: self.run.finish(limit, watch))
+        limit = (self.patience_s if within is None else within) * self.lab.timeout_scale
+        run = self.run
+        return self._ended(lambda: run.finish(limit, watch) if isinstance(run, RcRun) else run.finish(limit))
 
     def stop(self) -> Played:
         """End it now."""
         return self._ended(self.run.stop)
 
-    def _ended(self, end: Callable[[], RcReport]) -> Played:
+    def _ended(self, end: Callable[[], GraphReport]) -> Played:
         if self._played is None:
             report, (idle, total), sample = end(), cpu_time(), self.watch.sample()
             self._played = Played(
@@ -181,7 +197,7 @@ def playing(
     lab: Lab,
     graph: Graph,
     placement: Placement,
-    settings: RcSettings | None = None,
+    settings: EngineSettings | None = None,
     *,
     iterations: int = 1,
     check: bool = True,
@@ -190,26 +206,30 @@ def playing(
 
     Other labs change no interfaces meanwhile; this one's faults and changes go on.
 
-    Raises SpecError for what cannot be played, TrafficError for a host where rnic does not start.
+    Args:
+        settings: an engine's; None is rnic with its own.
+
+    Raises SpecError for what cannot be played, TrafficError for a host where the engine does not start.
     """
-    planned = plans(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
+    plan = planned(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
+    patience = max(LEAST_S, PATIENCE * placed_ideal_s(plan.graph, placement) * iterations) + plan.extra_s
 
     def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
         return in_network(node, lab.deployment.netns(lab.node(node).name), argv)
 
     with lease.measuring(lab.name, graph.name) as held, ExitStack() as stack:
         before = lab.asic.counters() if lab.asic else None
-        run = start_rc(planned, start)
+        run = plan.start(start)
         stack.callback(run.stop)
         watch = stack.enter_context(HostWatch())
-        yield Playing(lab, run, placed_ideal_s(planned.graph, placement), held, watch, before, cpu_time())
+        yield Playing(lab, run, patience, held, watch, before, cpu_time())
 
 
 def play(
     lab: Lab,
     graph: Graph,
     placement: Placement,
-    settings: RcSettings | None = None,
+    settings: EngineSettings | None = None,
     *,
     iterations: int = 1,
     check: bool = True,
@@ -219,10 +239,11 @@ def play(
     """Play a graph on a lab to its end, `iterations` times in a row.
 
     Args:
+        settings: an engine's; None is rnic with its own.
         within: seconds until it is given up; default: `PATIENCE` times what the wire needs, and no less than LEAST_S.
         watch: is told how far it is, now and then.
 
-    Raises SpecError for what cannot be played, TrafficError for a host where rnic does not start.
+    Raises SpecError for what cannot be played, TrafficError for a host where the engine does not start.
     """
     with playing(lab, graph, placement, settings, iterations=iterations, check=check) as run:
         return run.finish(within, watch)
@@ -241,7 +262,7 @@ class Asked:
     pattern: Pattern
     placement: Placement
     settings: Settings
-    rc: RcSettings = field(default_factory=RcSettings)
+    engine: EngineSettings = field(default_factory=RcSettings)
     root: int = 0
 
     @property
@@ -250,6 +271,16 @@ class Asked:
         words = self.settings
         each = busbw.sizes(words.least_bytes, words.most_bytes, factor=words.step_factor, step=words.step_bytes)
         return tuple(busbw.rounded(self.pattern.collective, size, ranks=words.ranks) for size in each)
+
+    @property
+    def rounds(self) -> int:
+        """How often a graph is played in a row: to warm up, then for its time."""
+        return self.settings.warmup_iterations + self.settings.iterations
+
+    def refuse(self, lab: Lab) -> None:
+        """Raise SpecError when the engine cannot play the largest size, before the first one is played."""
+        graph = self.graph(max(size.size for size in self.sizes), in_place=False)
+        planned(graph, self.placement, addresses(lab), self.engine, iterations=self.rounds, check=False)
 
     def graph(self, size: int, *, in_place: bool) -> Graph:
         """The graph of one size."""
@@ -286,16 +317,15 @@ def _line(lab: Lab, asked: Asked, size: busbw.Size, watch: Watches | None) -> Me
             halves.append(None)
             continue
         graph = asked.graph(size.size, in_place=in_place)
-        iterations = words.warmup_iterations + words.iterations
         check = bool(words.validation)
-        one = play(lab, graph, asked.placement, asked.rc, iterations=iterations, check=check, watch=watch)
+        one = play(lab, graph, asked.placement, asked.engine, iterations=asked.rounds, check=check, watch=watch)
         took = one.report.took_s(words.warmup_iterations)
         if one.report.error or took is None:
             raise TrafficError(f"{graph.name}, {size.size} bytes: {one.report.error or 'not all iterations were done'}")
         wrong = one.report.wrong if words.validation else None
         halves.append(nccl_report.side(collective, took, size=size.size, ranks=words.ranks, wrong=wrong))
         played.append(one)
-        ideal = ideal or placed_ideal_s(graph, asked.placement, efficiency=wire_efficiency(asked.rc.mtu))
+        ideal = ideal or placed_ideal_s(graph, asked.placement, efficiency=efficiency(asked.engine))
     line = nccl_report.line_of(
         words,
         size=size.size,
@@ -318,23 +348,21 @@ def invalid_because(runs: Sequence[Measured]) -> str | None:
     return "; ".join(reasons) or None
 
 
+def overhead_us(asked: Asked, played: Played) -> float | None:
+    """What of an iteration's time the engine took to begin and end its messages; None where it does not say."""
+    found = played.report.overhead_s(asked.settings.warmup_iterations)
+    return None if found is None else found * 1e6
+
+
 def flow_lines(lab: Lab, played: Played) -> tuple[FlowLine, ...]:
-    """One line for each direction of a connection that carried something, with the path the switches give it.
+    """One line for each five-tuple that carried something to its end, with the path the switches give it.
 
     Bytes are of one iteration; the time is from the last iteration's first message to its last, both on this flow.
     """
-    flows = [one for one in played.report.connections if one.took_s is not None]
-    ways = flow_paths(lab, played.report.plans.settings, [(one.connection, one.src) for one in flows])
+    flows = [one for one in played.report.flows if one.took_s is not None]
+    ways = lab.paths([one.five_tuple for one in flows], [one.src for one in flows])
     return tuple(
-        FlowLine(
-            one.connection.end(one.src).host,
-            one.connection.far(one.src).host,
-            one.bytes,
-            (one.took_s or 0.0) * 1e6,
-            one.received.ce if one.received else None,
-            one.sent.retransmitted if one.sent else None,
-            way.ports,
-        )
+        FlowLine(one.src, one.dst, one.bytes, (one.took_s or 0.0) * 1e6, one.ce, one.retransmits, way.ports)
         for one, way in zip(flows, ways, strict=True)
     )
 

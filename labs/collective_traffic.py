@@ -41,7 +41,7 @@ class CollectiveResult:
     @property
     def iterations(self) -> int:
         """Iterations that all ranks have done."""
-        return self.played.report.done
+        return self.played.rc.done
 
     @property
     def error(self) -> str | None:
@@ -51,7 +51,7 @@ class CollectiveResult:
     @property
     def took_s(self) -> float | None:
         """Seconds an iteration took, from the first rank's begin to the last one's end."""
-        return self.played.report.cut_short().took_s(self.warmup)
+        return self.played.rc.cut_short().took_s(self.warmup)
 
     @property
     def line_rate_bps(self) -> float:
@@ -66,7 +66,7 @@ class CollectiveResult:
     @property
     def busbw_ratio(self) -> float | None:
         """Bus bandwidth over line rate × wire efficiency."""
-        mtu = self.played.report.plans.settings.mtu
+        mtu = self.played.rc.plans.settings.mtu
         if self.took_s is None:
             return None
         return self.operation.busbw_ratio(self.took_s, rate_bps=self.line_rate_bps, mtu=mtu)
@@ -79,7 +79,7 @@ class CollectiveResult:
     @property
     def retransmits(self) -> int:
         """Packets that were sent again."""
-        return self.played.report.retransmits
+        return self.played.rc.retransmits
 
     @property
     def valid(self) -> bool:
@@ -101,7 +101,7 @@ class CollectiveResult:
             "wrong": self.wrong,
             "retransmits": self.retransmits,
             "lost": self.played.lost_packets,
-            "late_share": round(self.played.report.late_share, 4),
+            "late_share": round(self.played.rc.late_share, 4),
             "cpu_left": round(self.played.cpu_left, 3),
             "steal": round(self.played.host.steal, 4),
         }
@@ -119,7 +119,7 @@ class CollectiveResult:
 
         Data is the plan's. Acknowledgements are as many as receivers report, or, with `asked`, as were asked for.
         """
-        report = self.played.report
+        report = self.played.rc
         flows = carried.flows(report.plans)
         paths = flow_paths(lab, report.plans.settings, [(flow.connection, flow.src) for flow in flows])
         ways = {
@@ -172,7 +172,7 @@ class RunningCollective:
         """
         if self._result is None:
             if self.endless:
-                self.playing.run.end_soon()
+                self.playing.end_soon()
             self._result = self._of(self.playing.finish(timeout))
         return self._result
 

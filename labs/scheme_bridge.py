@@ -122,7 +122,7 @@ def _repeat(lab: Lab, asic: SoftAsic, wanted: Comparison, entry: Entry, number: 
 
 def repeat_of(number: int, played: bridge.Played, *, warmup: int) -> Repeat:
     """What was played, as a repeat."""
-    report = played.report
+    report = played.rc
     received = [one.received for one in report.connections if one.received]
     took_s = None if report.error else report.took_s(warmup)
     because = report.error or (None if took_s else "not all iterations were done") or played.invalid_because

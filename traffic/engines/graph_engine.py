@@ -56,7 +56,12 @@ class GraphReport(Protocol):
 
     @property
     def lost_packets(self) -> int:
-        """Packets that somebody missed."""
+        """Packets that were really lost, as far as the engine knows."""
+        ...
+
+    @property
+    def timeouts(self) -> int:
+        """Times that a sender had waited in vain for an acknowledgement."""
         ...
 
     @property

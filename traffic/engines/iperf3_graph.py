@@ -1,6 +1,7 @@
 """Plays a graph of sends with iperf3: a flow a message, begun when all it waits for are done.
 
-    run = start_iperf3(iperf3_plans(graph, placement, addresses), lambda node, argv: in_network(node, netns(node), argv))
+    plans = iperf3_plans(graph, placement, addresses)
+    run = start_iperf3(plans, lambda node, argv: in_network(node, netns(node), argv))
     report = run.finish(timeout=60)
 
 Before an iteration begins, every server of it listens: that time counts for nobody. Within it every message costs a
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from topologies.errors import RailbedError
 from traffic.engines.base import Process
@@ -100,8 +101,13 @@ class Iperf3Report:
 
     @property
     def lost_packets(self) -> int:
-        """Of TCP those that were sent again, of UDP those that did not come."""
-        return sum(one.lost_packets or 0 for one in self._received()) + (self.retransmits or 0)
+        """Of UDP those that did not come. What TCP sends again need not be lost: its probes are none of them."""
+        return sum(one.lost_packets or 0 for one in self._received())
+
+    @property
+    def timeouts(self) -> int:
+        """iperf3 does not tell TCP's time-outs from what else it sends again."""
+        return 0
 
     @property
     def late_share(self) -> float | None:
@@ -121,8 +127,9 @@ class Iperf3Report:
             if (got := run.received) is None:
                 continue
             src, dst = self.plans.host(run.flow.src), self.plans.host(run.flow.dst)
-            counts = {"retransmits": got.retransmits, "lost_packets": got.lost_packets}
-            found.append(CarriedFlow(src, dst, got.five_tuple, got.bytes, got.seconds, **counts))
+            five_tuple = replace(got.five_tuple, dscp=self.dscp)
+            found.append(CarriedFlow(src, dst, five_tuple, got.bytes, got.seconds, None,
+                                     got.retransmits, got.lost_packets))  # fmt: skip
         return tuple(found)
 
     def took_s(self, warmup: int = 0) -> float | None:

@@ -173,7 +173,7 @@ def _flows(graph: Graph, placement: Placement, settings: Iperf3Settings) -> tupl
     carries: list[tuple[object, ...]] = []
     for place, send in enumerate(graph.sends):
         alone = place if send.is_local else None
-        key = (send.src, send.dst, send.step, frozenset(send.after), send.compute_s, alone)
+        key: tuple[object, ...] = (send.src, send.dst, send.step, frozenset(send.after), send.compute_s, alone)
         groups.setdefault(key, []).append(send)
         carries.append(key)
     numbers = {key: number for number, key in enumerate(groups)}

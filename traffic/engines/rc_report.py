@@ -268,7 +268,8 @@ class RcReport:
         found = []
         for one in self.connections:
             near, far = one.connection.end(one.src), one.connection.far(one.src)
-            five_tuple = FiveTuple(near.address, far.address, Transport.UDP, near.sport, ROCE_PORT)
+            ends = near.address, far.address
+            five_tuple = FiveTuple(*ends, Transport.UDP, near.sport, ROCE_PORT, self.dscp, far.number)
             ce = one.received.ce if one.received else None
             again = one.sent.retransmitted if one.sent else None
             if one.took_s is not None:
@@ -278,6 +279,7 @@ class RcReport:
     def overhead_s(self, warmup: int = 0) -> float | None:
         """Not told apart: what a message costs rnic is in its time."""
         del warmup
+        return None
 
     def took_s(self, warmup: int = 0) -> float | None:
         """Seconds an iteration took, from the first rank's begin to the last one's end, but for the first `warmup`.

@@ -1,0 +1,90 @@
+"""What `railbed traffic` asks of an engine: its options as settings, and which engine knows which option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from labs.errors import SpecError
+from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
+
+if TYPE_CHECKING:
+    from traffic.engines.graphs import EngineSettings
+
+# The options that not every engine can honour, by engine.
+ENGINES: Mapping[str, frozenset[str]] = {
+    "rnic": frozenset({"check", "mtu", "qps", "split", "window", "recovery", "cc", "dilation", "delay_us",
+                       "fixed_port", "seed"}),
+    "iperf3": frozenset({"udp"}),
+    "scapy": frozenset({"mtu", "fixed_port", "seed"}),
+}  # fmt: skip
+SPECIAL = frozenset().union(*ENGINES.values())
+
+
+def given() -> frozenset[str]:
+    """The parameters of this call that stand on the command line."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return frozenset(name for name in context.params if context.get_parameter_source(name) is not default)
+
+
+def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: int) -> EngineSettings:
+    """The engine's settings. Raises SpecError for an unknown engine, or an option it cannot honour.
+
+    Args:
+        chosen: the options that were said, not left at their default.
+        seed: the lab's, where none was said.
+    """
+    name = str(options["engine"])
+    if name not in ENGINES:
+        raise SpecError(f"--engine {name}", allowed=", ".join(ENGINES))
+    unknown = sorted((chosen & SPECIAL) - ENGINES[name])
+    if "check" in unknown and not options["check"]:
+        unknown.remove("check")  # -c 0 is what it does anyway
+    if unknown:
+        found = " ".join(f"--{word.replace('_', '-')}" for word in unknown)
+        raise SpecError(f"{found} with --engine {name}", allowed=_knowing(unknown[0]))
+    numbered = seed if options["seed"] is None else _number(options["seed"])
+    if name == "iperf3":
+        return _iperf3(options)
+    if name == "scapy":
+        return _scapy(options, numbered)
+    return RcSettings(
+        mtu=_number(options["mtu"]),
+        qps=_number(options["qps"]),
+        split=bool(options["split"]),
+        window=_number(options["window"]),
+        recovery=Recovery(str(options["recovery"])),
+        congestion=Congestion(str(options["cc"])),
+        dilation=_number(options["dilation"]),
+        dscp=_number(options["dscp"]),
+        delay_s=float(str(options["delay_us"])) / 1e6,
+        fixed_port=bool(options["fixed_port"]),
+        seed=numbered,
+    )
+
+
+def _iperf3(options: Mapping[str, object]) -> EngineSettings:
+    from traffic.engines.iperf3_plan import Iperf3Settings
+    from traffic.flows import Transport
+
+    transport = Transport.UDP if options["udp"] else Transport.TCP
+    return Iperf3Settings(transport, paced=options["rate"] is not None, dscp=_number(options["dscp"]))
+
+
+def _scapy(options: Mapping[str, object], seed: int) -> EngineSettings:
+    from traffic.engines.crafted_plan import CraftedSettings
+
+    mtu, dscp = _number(options["mtu"]), _number(options["dscp"])
+    return CraftedSettings(mtu, dscp, fixed_port=bool(options["fixed_port"]), seed=seed)
+
+
+def _knowing(option: str) -> str:
+    """The engines that know an option."""
+    return " or ".join(f"--engine {name}" for name, known in ENGINES.items() if option in known)
+
+
+def _number(value: object) -> int:
+    return int(str(value))
