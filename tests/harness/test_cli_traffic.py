@@ -14,6 +14,9 @@ from labs.cli import run
 from labs.cli_traffic import how_far
 from labs.lab import Lab
 from labs.telemetry.samples import HostSample
+from traffic.engines.graphs import EngineSettings
+from traffic.engines.iperf3_graph import Iperf3Report
+from traffic.engines.iperf3_plan import Iperf3Plans, Iperf3Settings
 from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
@@ -52,7 +55,7 @@ class Player:
     cpu_left: float = 0.5
     failed: str | None = None
     calls: list[tuple[Graph, int, bool]] | None = None
-    settings: RcSettings | None = None
+    settings: EngineSettings | None = None
     ranks: tuple[RankProgress, ...] = ()
 
     def play(
@@ -60,7 +63,7 @@ class Player:
         lab: Lab,
         graph: Graph,
         placement: Placement,
-        settings: RcSettings,
+        settings: EngineSettings,
         *,
         iterations: int,
         check: bool,
@@ -71,7 +74,7 @@ class Player:
             watch(self.ranks)
         self.calls = [*(self.calls or []), (graph, iterations, check)]
         self.settings = settings
-        plans = RcPlans(graph, placement, settings, iterations, (), (), {})
+        plans = RcPlans(graph, placement, RcSettings(), iterations, (), (), {})
         report = PlayedReport(plans, {}, (), (), (), self.wrong, self.failed)
         return bridge.Played(report, HostSample(duration_s=1.0, steal=0.0, starved_s=0.0), self.cpu_left)
 
@@ -126,8 +129,19 @@ def test_json_is_nccl_tests_and_ours(player: Player, capsys: Capture, tmp_path: 
     assert ours["flows"][0] == {
         "src": "host1", "dst": "host2", "bytes": 4, "fct_us": 2.0, "ce": 0, "retransmits": 0, "path": ["p"],
     }  # fmt: skip
-    assert player.settings is not None
+    assert isinstance(player.settings, RcSettings)
     assert player.settings.seed == 1
+
+
+@pytest.mark.parametrize("engine", ["iperf3", "scapy"])
+def test_engines_without_data_say_that_nothing_was_checked(player: Player, capsys: Capture, engine: str) -> None:
+    words = said(capsys, "all_reduce", "-b", "1M", "-n", "2", "--engine", engine, "-c", "0", "--format", "json")
+    found = json.loads(words.out)
+    assert (found["config"]["validation"], found["railbed"]["engine"]) == (0, engine)
+    assert (found["results"][0]["out_of_place"]["nwrong"], found["out_of_bounds"]["count"]) == (None, 0)
+    assert "N/A" in said(capsys, "all_reduce", "-b", "1M", "-n", "2", "--engine", engine).out
+    assert player.calls is not None
+    assert not any(check for _, _, check in player.calls)
 
 
 def test_wrong_elements_are_a_false_verdict(player: Player, capsys: Capture) -> None:
@@ -160,7 +174,15 @@ def test_a_flow_that_fails_is_one_message(player: Player, capsys: Capture) -> No
         (("all_reduce", "--hosts", "host1"), "1 ranks on host1"),
         (("all_reduce", "-b", "2M", "-e", "1M"), "sizes from 2097152 to 1048576"),
         (("all_reduce", "-b", "soon"), "size 'soon'"),
-        (("all_reduce", "--engine", "iperf3"), "allowed: rnic"),
+        (("all_reduce", "--engine", "ns3"), "--engine ns3; allowed: rnic, iperf3, scapy"),
+        (
+            ("all_reduce", "--engine", "iperf3", "--cc", "dcqcn-mlx"),
+            "--cc with --engine iperf3; allowed: --engine rnic",
+        ),
+        (("all_reduce", "--engine", "scapy", "-c", "1"), "--check with --engine scapy; allowed: --engine rnic"),
+        (("all_reduce", "--udp"), "--udp with --engine rnic; allowed: --engine iperf3"),
+        (("all_reduce", "--engine", "scapy", "-b", "8M"), "is 28672 packets of 4096 bytes; allowed: up to 4096"),
+        (("all_reduce", "--engine", "iperf3", "-n", "99"), "100 iterations of 112 flows; allowed: up to 512"),
         (("all_reduce", "--rate", "fast"), "--rate fast"),
         (("all_reduce", "broadcast"), "unexpected extra argument (broadcast)"),
         (("-b", "1M"), "Missing argument 'PATTERN'"),
@@ -197,6 +219,11 @@ def test_what_was_counted_tells_whether_times_count(player: Player) -> None:
     assert "networking lock" in str(replace(quiet, disturbed="the kernel's networking lock").invalid_because)
     stolen = replace(quiet, host=HostSample(duration_s=1.0, steal=0.5, starved_s=0.0))
     assert stolen.invalid_because == "steal 50%, at most 10% allowed"
+    unpaced = replace(
+        quiet, report=Iperf3Report(Iperf3Plans(Graph("g", 2, ()), Placement(()), Iperf3Settings(), 1, (), ()), ())
+    )
+    assert unpaced.invalid_because is None
+    assert replace(unpaced, cpu_left=0.01).invalid_because == "the CPU had 1.0% left, needed 10.0%"
     del player
 
 
