@@ -27,7 +27,7 @@ from traffic.placement import one_each
 
 HOSTS = 4
 PATTERNS = [Pattern(one, by) for one, played in ALGORITHMS.items() for by in played]
-ENGINES = {
+ENGINES: dict[str, EngineSettings] = {
     "iperf3": Iperf3Settings(connect_s=2.0),
     "iperf3 udp": Iperf3Settings(Transport.UDP),
     "scapy": CraftedSettings(mtu=1024),

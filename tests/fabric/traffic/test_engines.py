@@ -27,7 +27,7 @@ from traffic.patterns import pattern
 
 pytestmark = pytest.mark.lab("star_3", profile="roce_default")
 
-ENGINES = {
+ENGINES: dict[str, EngineSettings] = {
     "rnic": RcSettings(),
     "iperf3": Iperf3Settings(),
     "iperf3 udp": Iperf3Settings(Transport.UDP),
@@ -48,7 +48,7 @@ def asic(lab: Lab) -> SoftAsic:
 def test_an_all_reduce_on_every_engine(lab: Lab, engine: str) -> None:
     placement = ranks_on(lab)
     graph = pattern("all_reduce").graph(3, 3 * 256 * KIB)
-    settings: EngineSettings = ENGINES[engine]
+    settings = ENGINES[engine]
     played = play(lab, graph, placement, settings, iterations=2)
     report = played.report
     assert report.error is None
@@ -67,7 +67,7 @@ def test_an_all_reduce_on_every_engine(lab: Lab, engine: str) -> None:
     }
     assert played.counted is not None
     for port, _ in enumerate(placement.hosts, start=1):
-        left = played.counted.queue("leaf1", f"eth{port}", RDMA_QUEUE).left_bytes
+        left = played.counted.queue("leaf1", f"eth{port}", RDMA_QUEUE).sent_bytes
         assert left >= 2 * graph.matrix.sum() / 3
 
 

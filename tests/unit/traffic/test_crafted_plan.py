@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ def bth(pair: int, psn: int) -> bytes:
 def test_a_message_has_come_when_all_its_packets_have_and_what_waits_for_it_goes() -> None:
     rank = playing(ring_all_reduce(3, size=3 * 8192), 1, 1)
     rank.begin(0)
-    rank.step(0)
+    rank.step(time.monotonic_ns())
     first = rank.plan["expects"][0]
     sends = [one for one in rank.plan["sends"] if one["packets"]]
     (waiting,) = [one["number"] for one in sends if first["number"] in one["after"]]
@@ -123,10 +124,10 @@ def test_a_message_has_come_when_all_its_packets_have_and_what_waits_for_it_goes
         rank.finished(number, 0)
     rank.active.clear()
     rank.count(bth(first["queue_pair"], first["psn"]), 0)
-    rank.step(0)
+    rank.step(time.monotonic_ns())
     assert not rank.active
     rank.count(bth(first["queue_pair"], first["psn"] + 1), 3)
-    rank.step(0)
+    rank.step(time.monotonic_ns())
     assert [number for number, _ in rank.active] == [waiting]
     assert rank.counts == {"sent": 0, "received": 2, "ce": 1, "strangers": 0}
 
