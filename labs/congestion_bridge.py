@@ -132,9 +132,9 @@ def recovered(
     placement = ranks_on(lab, ends, rate_bps=rate_bps)
     graph = incast(ends, size=packets * settings.mtu, root=1, messages=messages)
     played = play(lab, graph, placement, settings, within=within)
-    (way,) = (one for one in played.report.connections if one.src == 0)
+    (way,) = (one for one in played.rc.connections if one.src == 0)
     sent, received = _end(way.sent), _end(way.received)
-    done = sum(1 for one in played.report.sends if one.done_s is not None)
+    done = sum(1 for one in played.rc.sends if one.done_s is not None)
     wire = sent.sent_wire_bytes / sent.sent_packets * 8 if sent.sent_packets else 0.0
     goes_back = settings.recovery is not Recovery.SELECTIVE_REPEAT and sent.went_back
     return Recovered(
@@ -148,7 +148,7 @@ def recovered(
         timeouts=sent.timeouts,
         sent_past=sent.sent_past / sent.went_back if goes_back else None,
         why_not=played.disturbed,
-        late=_late(played.report),
+        late=_late(played.rc),
         host=played.host,
     )
 

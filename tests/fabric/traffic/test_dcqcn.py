@@ -97,7 +97,7 @@ def test_without_dcqcn_pauses_keep_it_lossless(lab: Lab, play: Play, note: Note,
     run = play_graph(lab, graph, ranks_on(lab, [*hosts, SINK], rate_bps=RATE), settings)
     assert run.counted is not None
     assert run.report.error is None
-    verdict = paused_without_loss(run.pauses, lost(run.report, run.counted), why_not=run.disturbed)
+    verdict = paused_without_loss(run.pauses, lost(run.rc, run.counted), why_not=run.disturbed)
     note(verdict)
     assert verdict
     assert run.report.wrong == 0

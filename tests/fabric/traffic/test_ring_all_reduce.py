@@ -82,7 +82,7 @@ def test_every_port_carries_what_was_planned(lab: Lab, asic: SoftAsic, traffic: 
     asked, sent = (
         sum(carried.frames for carried in one.planned_at_ports(lab, asked=asked).values()) for asked in (True, False)
     )
-    data = sum(flow.sent.sent_packets for flow in one.played.report.connections if flow.sent)
+    data = sum(flow.sent.sent_packets for flow in one.played.rc.connections if flow.sent)
     note(f"answers and data at all ports: {sent} frames, {asked} if every one asked for was sent; {data} data packets")
     assert sent <= asked
     assert asked - sent <= (1 - ANSWERED_LEAST) * asked / 16
