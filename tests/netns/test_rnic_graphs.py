@@ -204,3 +204,24 @@ def test_a_rank_that_expects_another_sum_counts_what_is_wrong(hosts: tuple[str, 
     assert report.ranks[0].wrong == report.ranks[2].wrong == 0
     # Every element is a draw from 0 to 255: one in 256 of rank 2's is 0, and adds nothing.
     assert 0.98 * 7500 < (report.wrong or 0) <= 7500
+
+
+def test_ranks_say_how_far_they_are_and_agree_on_their_last_iteration(hosts: tuple[str, ...]) -> None:
+    """Data is put in anew where the last iteration begins, so what it ends with is checked."""
+    run = started(ring_all_reduce(3, size=30_000, in_place=True), hosts, iterations=100_000)
+    first = run.progress()
+    assert [(one.host, one.of) for one in first] == [(host, 100_000) for host in hosts]
+    last = run.end_soon()
+    assert last > max(one.iterations for one in first)
+    report = run.finish(timeout=30)
+    assert (report.error, report.wrong, report.done) == (None, 0, last)
+    # Four messages an iteration, 10 000 bytes each.
+    assert all(one.sent.sent_bytes >= last * 40_000 for one in report.connections if one.sent and one.sent.sent_bytes)
+    assert run.progress() == ()
+
+
+def test_who_is_ended_at_once_has_checked_nothing(hosts: tuple[str, ...]) -> None:
+    run = started(ring_all_reduce(3, size=300_000), hosts, iterations=100_000)
+    report = run.stop()
+    assert (report.wrong, report.took_s()) == (None, None)
+    assert not any(process.running for process in run.processes.values())

@@ -119,12 +119,11 @@ static void end_after(struct graph *g, uint64_t iterations)
 		g->iterations = (uint32_t)iterations;
 }
 
-static void obey(struct rc *rc)
+static void obey_lines(struct rc *rc)
 {
 	char line[RC_LINE];
 	uint64_t number;
 
-	lines_fill(&rc->in);
 	while (lines_next(&rc->in, line, sizeof(line)) == LINE_READ)
 		if (!strncmp(line, "stop", 4))
 			rc->ended = "stop";
@@ -132,6 +131,12 @@ static void obey(struct rc *rc)
 			end_after(&rc->plan.graph, number);
 		else if (!strncmp(line, "progress ", 9) && plan_digits(line + 9, &number))
 			rc_tell_progress(rc, number);
+}
+
+static void obey(struct rc *rc)
+{
+	lines_fill(&rc->in);
+	obey_lines(rc);
 	if (rc->in.ended) {
 		rc->fds[1].fd = -1;
 		if (!rc->ended)
@@ -209,6 +214,7 @@ static void run(struct rc *rc)
 	uint64_t now = clock_ns();
 
 	rc->looked_ns = now;
+	obey_lines(rc); /* what came together with `go` */
 	while (!(rc->ended = why_end(rc, now))) {
 		uint64_t until = turn(rc, now), end = rc->max_ns;
 
