@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labs import lease
@@ -171,15 +171,21 @@ def pauses(counted: AsicCounters) -> int:
     return sum(sum(port.pfc_rx) for port in counted.ports)
 
 
-def dropped(counted: AsicCounters) -> int:
-    """Packets of lossless queues that did not leave by them."""
-    queues = (one for one in counted.queues if one.queue in LOSSLESS)
-    return sum(one.dropped_packets + one.ingress_packets + one.lost_packets for one in queues)
+def lost(report: RcReport, counted: AsicCounters) -> Mapping[str, int]:
+    """Packets of lossless queues that did not leave by them, and what hosts lost, by where and how.
 
-
-def lost(report: RcReport, counted: AsicCounters) -> int:
-    """Packets that the fabric or a host lost. What was sent again may have been late instead (`retransmits`)."""
-    return dropped(counted) + report.lost_packets - report.retransmits
+    What was sent again (`report.retransmits`) is not among them: it may have been overtaken instead.
+    """
+    kinds = ("dropped_packets", "ingress_packets", "lost_packets")
+    found = {
+        f"{queue} {kind}": getattr(queue, kind) for queue in counted.queues if queue.queue in LOSSLESS for kind in kinds
+    }
+    for rank, one in report.ranks.items():
+        found[f"{report.plans.host(rank)} overflow"] = one.overflow
+        for nic in one.nics:
+            found[f"{report.plans.host(rank)} {nic.dev} drops"] = nic.host_drops
+            found[f"{report.plans.host(rank)} {nic.dev} refused"] = nic.refused
+    return {where: count for where, count in found.items() if count}
 
 
 def _wire_dropped(played: Played, host: str) -> int:

@@ -36,8 +36,8 @@ class Congested:
     `rates_bps`: by flow, on the wire, in each of many equal parts of the steady time of `lasted_s`. `ce` marked packets
     arrived and `cnps` came back in the whole run; of `passed` packets `marked` left the port marked while it was
     steady, and `depths` are what waited in its queue then, in bytes, at moments of the same distance. `pauses` are the
-    PFC frames of the whole run, `steady_pauses` those of the steady time; `lost` packets were dropped somewhere,
-    `retransmitted` sent again, also because they were overtaken.
+    PFC frames of the whole run, `steady_pauses` those of the steady time; `lost` packets by where they were,
+    `retransmitted` were sent again, also because they were overtaken.
     `curve` is Kmin and Kmax of what the queue marks by, in bytes. `why_not`: why the run cannot vouch for itself;
     `late`: why senders did not keep their schedule, which spares what held.
     """
@@ -52,7 +52,7 @@ class Congested:
     depths: Sequence[int]
     pauses: int
     steady_pauses: int
-    lost: int
+    lost: Mapping[str, int]
     retransmitted: int = 0
     curve: tuple[int, int] | None = None
     why_not: str | None = None
@@ -140,15 +140,20 @@ def hardly_paused(run: Congested) -> Verdict:
         "DCQCN leaves nothing to pause for",
         not run.steady_pauses and not run.lost,
         Evidence(
-            f"{run.steady_pauses} pauses in the steady time, {run.pauses} in all; {run.lost} packets lost",
-            {"deepest": max(run.depths, default=0), "retransmitted": run.retransmitted, **run.numbers()},
+            f"{run.steady_pauses} pauses while steady, {run.pauses} in all; {sum(run.lost.values())} packets lost",
+            {
+                "deepest": max(run.depths, default=0),
+                "retransmitted": run.retransmitted,
+                "lost": dict(run.lost),
+                **run.numbers(),
+            },
         ),
         fidelity=Fidelity.EMULATED,
     )
     return _valid(verdict, run, None if run.passed else "nothing was sent")
 
 
-def paused_without_loss(pauses: int, lost: int, *, why_not: str | None = None) -> Verdict:
+def paused_without_loss(pauses: int, lost: Mapping[str, int], *, why_not: str | None = None) -> Verdict:
     """Judge the same incast without DCQCN: PFC has to stop the senders, and then nothing is lost.
 
     Bound: more than 0 pauses, 0 packets lost. `why_not`: why the run cannot vouch for itself.
@@ -156,7 +161,7 @@ def paused_without_loss(pauses: int, lost: int, *, why_not: str | None = None) -
     verdict = Verdict(
         "without DCQCN pauses keep an incast from losing",
         pauses > 0 and not lost,
-        Evidence(f"{pauses} pauses, {lost} packets lost", {"pauses": pauses, "lost": lost}),
+        Evidence(f"{pauses} pauses, {sum(lost.values())} packets lost", {"pauses": pauses, "lost": dict(lost)}),
         fidelity=Fidelity.EMULATED,
     )
     return verdict.invalid(why_not) if why_not else verdict

@@ -49,7 +49,7 @@ RUN = Congested(
     depths=[380_000, 400_000, 420_000],
     pauses=3,
     steady_pauses=0,
-    lost=0,
+    lost={},
     curve=(102_400, 1_126_400),
     host=sample(),
 )
@@ -91,9 +91,9 @@ CASES = [
     ),
     Case(
         paused_without_loss,
-        held=lambda: paused_without_loss(40, 0),
-        false=lambda: paused_without_loss(40, 1),
-        invalid=lambda: paused_without_loss(40, 0, why_not="another lab came up"),
+        held=lambda: paused_without_loss(40, {}),
+        false=lambda: paused_without_loss(40, {"leaf1:eth9 Q3": 1}),
+        invalid=lambda: paused_without_loss(40, {}, why_not="another lab came up"),
     ),
     Case(
         marked_share,
@@ -149,7 +149,7 @@ def test_every_judge_is_here() -> None:
 
 def test_pauses_missing_without_dcqcn_are_noticed() -> None:
     """Nothing that would have to pause: the switch lets everything wait, or the incast is none."""
-    assert not paused_without_loss(0, 0)
+    assert not paused_without_loss(0, {})
 
 
 def test_a_flow_that_takes_a_tenth_more_is_noticed_at_eight_too() -> None:
@@ -195,7 +195,7 @@ def test_more_cnps_than_marks_are_noticed() -> None:
 
 
 def test_loss_is_no_way_to_slow_down() -> None:
-    assert not hardly_paused(replace(RUN, lost=1))
+    assert not hardly_paused(replace(RUN, lost={"leaf1:eth9 Q3": 1}))
 
 
 def test_a_queue_above_its_curve_is_noticed_even_where_that_was_predicted() -> None:

@@ -9,9 +9,9 @@ most every 2.5 ms (50 µs there), the rate rises every 2.75 ms (55 µs) by 0.8 M
 
 How long. alpha begins with 1, and 1/256 of it goes every 2.75 ms: after four of its time constants, 2.8 s, 2 % are
 left; from there on it is steady. Then the mean of a sender's rate over W seconds errs by what single marks hit by
-chance. That was simulated (rnic's own reaction points at a queue, 40 runs a case): at N = 8 the worst of the eight is
-4.5 % off after 10 s on average, and the error falls with the root of W: 2.8 % after 25 s, where one run in a hundred is
-beyond 5 % by chance. Those the verdict knows: beyond by less than the run's own error is INVALID, and played again.
+chance. `scripts/simulate_dcqcn` plays rnic's own reaction points at a queue: of eight senders the worst is 4.9 % off
+after 10 s, on average of 40 runs, and 3.1 % after 25 s, where 1 run of 40 is beyond 5 %. Those the verdict knows:
+beyond by less than the run's own error is INVALID, and played again: three in a row are one in 64 000.
 
 The curve. p* is 2.4, 5.7 and 13 % for 4178 bytes on the wire: with 20 % at most there is a q* for each, 0.22, 0.39 and
 0.76 MB; 1 MB from Kmin to Kmax is what keeps the queue from swinging between both ends ("large Kmax - Kmin": Azure,
