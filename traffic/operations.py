@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from topologies.errors import SpecError
 from traffic.bounds import wire_efficiency
 from traffic.busbw import GB, Collective, bandwidth, rounded
+from traffic.collectives import ring_all_reduce as made_ring
 from traffic.collectives.score import Ranks, counted
 from traffic.graph import Graph
 from traffic.patterns import Pattern, pattern
@@ -59,9 +60,17 @@ def operation(
     return _of(pattern(name, algorithm), hosts, size, root, in_place)
 
 
-def ring_all_reduce(hosts: Ranks, *, size: int, in_place: bool = False) -> Operation:
-    """All-reduce of `size` bytes, each rank sending to the next only."""
-    return operation("all_reduce", hosts, size=size, algorithm="ring", in_place=in_place)
+def ring_all_reduce(hosts: Ranks, *, size: int, in_place: bool = False, rings: int = 1) -> Operation:
+    """All-reduce of `size` bytes, each rank sending to the next only.
+
+    Args:
+        rings: how many share the bytes, every second one the other way round: one sends while another waits.
+    """
+    found = operation("all_reduce", hosts, size=size, algorithm="ring", in_place=in_place)
+    if rings == 1:
+        return found
+    graph = made_ring(found.graph.ranks, size=size, in_place=in_place, rings=rings)
+    return replace(found, graph=replace(graph, hosts=found.hosts))
 
 
 def halving_doubling_all_reduce(hosts: Ranks, *, size: int, in_place: bool = False) -> Operation:

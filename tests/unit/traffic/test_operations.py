@@ -27,6 +27,7 @@ HOSTS = ("host1", "host2", "host3", "host4")
     ("made", "collective", "busbw_of_a_second"),
     [
         (ring_all_reduce(HOSTS, size=MIB), Collective.ALL_REDUCE, 1.5),
+        (ring_all_reduce(HOSTS, size=MIB, rings=2), Collective.ALL_REDUCE, 1.5),
         (halving_doubling_all_reduce(HOSTS, size=MIB), Collective.ALL_REDUCE, 1.5),
         (all_gather(HOSTS, size=MIB), Collective.ALL_GATHER, 0.75),
         (reduce_scatter(HOSTS, size=MIB), Collective.REDUCE_SCATTER, 0.75),
