@@ -31,13 +31,16 @@ from labs import lease
 from labs.collective_traffic import CollectiveResult
 from labs.dataplane.asic import Impairment, SoftAsic
 from labs.lab import Lab
-from labs.testing import MBIT, MIB, Operation, RcSettings, ring_all_reduce
+from labs.testing import MBIT, MIB, Operation, RcSettings, RunInvalid, ring_all_reduce
 from labs.traffic_bridge import LabTraffic
 
 RATE_BPS = 100 * MBIT
 TIMED = 3
 BUSBW_LEAST = 0.90
 ANSWERED_LEAST = 0.95
+# Schedules are kept when 99 % of packets leave within two packets' time of theirs. What one host is late by, all that
+# wait for it are: of 14 steps each waits for the latest of eight.
+LATE_MOST = 0.01
 LAB = str(Path(__file__).parent / "clos_2x4_100mbit.yaml")
 SETTINGS = RcSettings(seed=21)
 # What starves a run is not the fabric's fault: one valid run of at most three.
@@ -66,6 +69,9 @@ def test_a_ring_reaches_what_its_wires_allow(
     del asic  # its books are looked at afterwards
     one = played(traffic, ring_all_reduce(lab.fabric.hosts, size=size, in_place=in_place), note)
     assert not_overtaken(one)
+    late = one.played.report.late_share
+    if one.valid and late > LATE_MOST:
+        raise RunInvalid(f"{late:.1%} of a card's packets left late, at most {LATE_MOST:.0%} allowed here")
     assert one.reached(BUSBW_LEAST)
     assert (one.retransmits, one.played.lost_packets) == (0, 0)
 
