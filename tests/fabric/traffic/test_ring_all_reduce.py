@@ -69,7 +69,7 @@ def test_a_ring_reaches_what_its_wires_allow(
     del asic  # its books are looked at afterwards
     one = played(traffic, ring_all_reduce(lab.fabric.hosts, size=size, in_place=in_place), note)
     assert not_overtaken(one)
-    late = one.played.report.late_share
+    late = one.played.report.late_share or 0.0
     if one.valid and late > LATE_MOST:
         raise RunInvalid(f"{late:.1%} of a card's packets left late, at most {LATE_MOST:.0%} allowed here")
     assert one.reached(BUSBW_LEAST)
