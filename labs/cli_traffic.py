@@ -15,7 +15,7 @@ import click
 from labs import cli_traffic_compare, run_dir
 from labs.cli_engines import ENGINES, given, settings_of
 from labs.cli_options import dry_run_option, lab_option, which
-from labs.errors import RunInvalid, SpecError
+from labs.errors import RailbedError, RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
 from labs.output import OneLine, emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
@@ -23,7 +23,8 @@ from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
 from traffic.engines.rc_settings import MTUS, Congestion, Recovery
-from traffic.nccl_report import Report, Settings, footer, header, json_document, railbed_part, text_line
+from traffic.errors import TrafficError
+from traffic.nccl_report import FlowLine, Report, Settings, footer, header, json_document, railbed_part, text_line
 
 if TYPE_CHECKING:
     from labs import collective_bridge as bridge
@@ -159,26 +160,17 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
     started = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
     if form == "table":
         _emit(header(asked.settings, asked.placement.hosts))
-    runs: list[bridge.Measured] = []
-    line = OneLine()
-    for one in bridge.measured(lab, asked, (lambda ranks: line(how_far(ranks))) if line.on else None):
-        line.clear()
-        runs.append(one)
-        if form == "table":
-            emit_line(text_line(one.line) + beside(one))
-    report = _report(lab, asked, runs)
+    runs, trouble = _measure(lab, asked, form)
+    report = _report(lab, asked, runs, trouble)
     if form == "table":
         _emit(footer(report))
-    ended = datetime.now().strftime(STARTED)  # noqa: DTZ005 - as above
-    args = ["railbed", "traffic", asked.pattern.collective.program]
-    document = {"schema": SCHEMA, **json_document(report, args=args, started=started, ended=ended)}
+    document = _document(asked, report, started)
     if file is not None:
-        try:
-            run_dir.write_json(file.parent, file.name, document)
-        except OSError as error:
-            raise SpecError(f"-J {file}: {error.strerror}", allowed="a file that can be written") from None
+        _write(file, document)
     if form == "json":
         emit_json(document)
+    if trouble is not None:
+        raise trouble
     if report.errors:
         return 1
     if because := bridge.invalid_because(runs):
@@ -195,29 +187,64 @@ def how_far(ranks: Sequence[RankProgress]) -> str:
     return f"iteration {slowest.iterations} of {slowest.of} done on all hosts, {received:.0f} MB received"
 
 
+def _measure(lab: Lab, asked: bridge.Asked, form: str) -> tuple[list[bridge.Measured], RailbedError | None]:
+    """Size by size, each with its line at once; and what went wrong: what was measured until then is kept."""
+    from labs import collective_bridge as bridge
+
+    runs: list[bridge.Measured] = []
+    line = OneLine()
+    try:
+        for one in bridge.measured(lab, asked, (lambda ranks: line(how_far(ranks))) if line.on else None):
+            line.clear()
+            runs.append(one)
+            if form == "table":
+                emit_line(text_line(one.line) + beside(one))
+    except TrafficError as error:
+        line.clear()
+        return runs, error
+    return runs, None
+
+
+def _document(asked: bridge.Asked, report: Report, started: str) -> dict[str, object]:
+    ended = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
+    args = ["railbed", "traffic", asked.pattern.collective.program]
+    return {"schema": SCHEMA, **json_document(report, args=args, started=started, ended=ended)}
+
+
+def _write(file: Path, document: dict[str, object]) -> None:
+    try:
+        run_dir.write_json(file.parent, file.name, document)
+    except OSError as error:
+        raise SpecError(f"-J {file}: {error.strerror}", allowed="a file that can be written") from None
+
+
 def beside(one: bridge.Measured) -> str:
     """What stands beside a line: the least time there is, in µs, and its share of the better side's."""
     ratio = one.line.ratio
     return f"  # ideal {one.line.ideal_s * 1e6:.0f} us" + (f", ratio {ratio:.3f}" if ratio is not None else "")
 
 
-def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> Report:
+def _report(
+    lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured], trouble: RailbedError | None = None
+) -> Report:
+    """All that was measured; with trouble, the flows are those of the run that had it, as far as they came."""
     from labs import collective_bridge as bridge
     from traffic.engines.graphs import engine_name
 
-    largest = max(runs, key=lambda one: one.line.size)
+    unfinished = trouble.played if isinstance(trouble, bridge.Unfinished) else ()
+    largest = unfinished[-1:] or [max(runs, key=lambda one: one.line.size).played[0]] if runs or unfinished else []
     rates = asked.placement.rates_bps().values()
     part = railbed_part(
         [one.line for one in runs],
-        bridge.flow_lines(lab, largest.played[0]),
+        _flows(lab, largest[0], trouble) if largest else (),
         line_rate_bps=min(rates, default=GBIT),
-        invalid_because=bridge.invalid_because(runs),
+        invalid_because=str(trouble) if trouble else bridge.invalid_because(runs),
     )
-    counted = [played for one in runs for played in one.played]
+    counted = [*(played for one in runs for played in one.played), *unfinished]
     seen = {
         "lab": lab.name,
         "engine": engine_name(asked.engine),
-        "engine_overhead_us": bridge.overhead_us(asked, largest.played[0]),
+        "engine_overhead_us": bridge.overhead_us(asked, largest[0]) if largest else None,
         "algorithm": asked.pattern.algorithm,
         "retransmits": _summed([one.report.retransmits for one in counted]),
         "ce": _summed([one.report.ce for one in counted]),
@@ -226,7 +253,20 @@ def _report(lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured]) -> R
         "marked": sum(one.marked for one in counted),
         "dropped": sum(one.dropped for one in counted),
     }
-    return Report(asked.settings, tuple(one.line for one in runs), asked.placement.hosts, {**part, **seen})
+    return Report(
+        asked.settings, tuple(one.line for one in runs), asked.placement.hosts, {**part, **seen}, str(trouble or "")
+    )
+
+
+def _flows(lab: Lab, played: bridge.Played, trouble: RailbedError | None) -> tuple[FlowLine, ...]:
+    from labs import collective_bridge as bridge
+
+    try:
+        return bridge.flow_lines(lab, played)
+    except RailbedError:
+        if trouble is None:
+            raise
+        return ()  # a host that is down knows no paths; what failed is said already
 
 
 def _summed(counts: Sequence[int | None]) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from labs import lease
 from labs.channels.namespaces import in_network
+from labs.collective_trouble import check_hosts, check_running, explained
 from labs.lab import Lab
 from labs.path import Path as FlowPath
 from labs.telemetry.asic_counters import AsicCounters
@@ -123,6 +124,7 @@ def ranks_on(lab: Lab, hosts: Sequence[str] = (), *, rate_bps: int | None = None
 
     Raises SpecError for an unknown host, fewer than two ranks, or a card with several ports.
     """
+    check_hosts(lab, hosts)
     found = []
     for host in hosts or [node.name for node in lab.fabric.hosts]:
         for card in addressing.nics(lab.fabric, host):
@@ -166,7 +168,9 @@ class Playing:
         self.run.end_soon()
 
     def finish(self, within: float | None = None, watch: Watches | None = None) -> Played:
-        """Wait for its end, at most `within` seconds, by default `PATIENCE` times what the wire needs or LEAST_S.
+        """Wait for its end, at most `within` seconds.
+
+        By default `PATIENCE` times what the wire needs or LEAST_S, and what a queue pair takes to spend its retries.
 
         Args:
             watch: is told how far it is, now and then.
@@ -213,6 +217,7 @@ def playing(
     """
     plan = planned(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
     patience = max(LEAST_S, PATIENCE * placed_ideal_s(plan.graph, placement) * iterations) + plan.extra_s
+    check_running(lab, placement.hosts)
 
     def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
         return in_network(node, lab.deployment.netns(lab.node(node).name), argv)
@@ -295,12 +300,20 @@ class Measured:
     played: tuple[Played, ...]
 
 
+class Unfinished(TrafficError):
+    """A size that did not come to its end. `played` is what was done of it, to the last message that arrived."""
+
+    def __init__(self, message: str, played: tuple[Played, ...]) -> None:
+        super().__init__(message)
+        self.played = played
+
+
 def measured(lab: Lab, asked: Asked, watch: Watches | None = None) -> Iterator[Measured]:
     """Run size after size, out of place and in place, and give each line as soon as it is there.
 
     `watch` is told how far it is, now and then.
 
-    Raises TrafficError when one does not come to its end, with what failed.
+    Raises Unfinished when one does not come to its end, with what failed and what was done of it.
     """
     with lease.measuring(lab.name, asked.pattern.collective.program):
         for size in asked.sizes:
@@ -321,7 +334,8 @@ def _line(lab: Lab, asked: Asked, size: busbw.Size, watch: Watches | None) -> Me
         one = play(lab, graph, asked.placement, asked.engine, iterations=asked.rounds, check=check, watch=watch)
         took = one.report.took_s(words.warmup_iterations)
         if one.report.error or took is None:
-            raise TrafficError(f"{graph.name}, {size.size} bytes: {one.report.error or 'not all iterations were done'}")
+            because = explained(lab, asked.placement.hosts, one.report.error or "not all iterations were done")
+            raise Unfinished(f"{graph.name}, {size.size} bytes: {because}", (*played, one))
         wrong = one.report.wrong if words.validation else None
         halves.append(nccl_report.side(collective, took, size=size.size, ranks=words.ranks, wrong=wrong))
         played.append(one)

@@ -76,12 +76,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All lines of one run; `hosts` names the ranks' hosts, `railbed` is put under that key of the JSON."""
+    """All lines of one run; `hosts` names the ranks' hosts, `railbed` is put under that key of the JSON.
+
+    `trouble` is what kept it from its end; the lines are those that were there by then.
+    """
 
     settings: Settings
     lines: tuple[Line, ...]
     hosts: tuple[str, ...] = ()
     railbed: Mapping[str, object] = field(default_factory=dict)
+    trouble: str = ""
 
     @property
     def average_bus_bw(self) -> float:
@@ -197,7 +201,7 @@ def json_document(report: Report, *, args: Sequence[str] = (), started: str = ""
             "bandwidth": _number(report.average_bus_bw),
             "okay": "unchecked" if report.okay is None else _truth(report.okay),
         },
-        "errors": [],
+        "errors": [report.trouble] if report.trouble else [],
         "end_time": ended,
         "railbed": dict(report.railbed),
     }
@@ -257,12 +261,12 @@ def railbed_part(
         line_rate_bps: of a rank's card. `busbw_ratio` is busbw over it: 1 where nothing but the wire limits.
         invalid_because: why the run proves nothing; None for a valid one.
     """
-    largest = max(lines, key=lambda line: line.size)
-    best = max((side.bus_bw for side in largest.sides), default=0.0)
+    largest = max(lines, key=lambda line: line.size, default=None)
+    best = max((side.bus_bw for side in largest.sides), default=0.0) if largest else 0.0
     return {
         "line_rate_bps": line_rate_bps,
         "busbw_ratio": best * GB * 8 / line_rate_bps,
-        "ideal_time_us": _number(largest.ideal_s * 1e6) if largest.ideal_s else None,
+        "ideal_time_us": _number(largest.ideal_s * 1e6) if largest and largest.ideal_s else None,
         "flows": [{**asdict(flow), "path": list(flow.path)} for flow in flows],
         "valid": invalid_because is None,
         "invalid_because": invalid_because,

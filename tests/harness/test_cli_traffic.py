@@ -12,7 +12,8 @@ import pytest
 from labs import collective_bridge as bridge
 from labs.cli import run
 from labs.cli_traffic import how_far
-from labs.lab import Lab
+from labs.collective_trouble import check_running, explained
+from labs.lab import Lab, adopt_lab
 from labs.telemetry.samples import HostSample
 from traffic.engines.graphs import EngineSettings
 from traffic.engines.iperf3_graph import Iperf3Report
@@ -21,6 +22,7 @@ from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic_rc import RankProgress, Watches
+from traffic.errors import TrafficError
 from traffic.graph import Graph
 from traffic.nccl_report import FlowLine
 from traffic.placement import Placement
@@ -54,6 +56,7 @@ class Player:
     wrong: int = 0
     cpu_left: float = 0.5
     failed: str | None = None
+    fails_from: int = 0
     calls: list[tuple[Graph, int, bool]] | None = None
     settings: EngineSettings | None = None
     ranks: tuple[RankProgress, ...] = ()
@@ -74,8 +77,9 @@ class Player:
             watch(self.ranks)
         self.calls = [*(self.calls or []), (graph, iterations, check)]
         self.settings = settings
+        failed = self.failed if graph.input_bytes >= self.fails_from else None
         plans = RcPlans(graph, placement, RcSettings(), iterations, (), (), {})
-        report = PlayedReport(plans, {}, (), (), (), self.wrong, self.failed)
+        report = PlayedReport(plans, {}, (), (), (), self.wrong, failed)
         return bridge.Played(report, HostSample(duration_s=1.0, steal=0.0, starved_s=0.0), self.cpu_left)
 
 
@@ -158,11 +162,47 @@ def test_a_run_that_cannot_vouch_is_3_and_says_why_in_the_json(player: Player, c
     assert found["invalid_because"] in words.err
 
 
-def test_a_flow_that_fails_is_one_message(player: Player, capsys: Capture) -> None:
+def test_a_flow_that_fails_is_one_message_and_what_was_measured_is_kept(
+    player: Player, capsys: Capture, tmp_path: Path
+) -> None:
+    """The first of two sizes is there in the table and in the file; the second says what failed, once."""
+    player.failed, player.fails_from = "host1 to host2: no acknowledgement after all retries", 2 << 20
+    file = tmp_path / "out.json"
+    words = said(capsys, "all_reduce", "-b", "1M", "-e", "2M", "-f", "2", "-J", str(file), code=2)
+    assert words.err.count("\n") == 1
+    assert "2097152 bytes: host1 to host2: no acknowledgement" in words.err
+    assert [line.split()[0] for line in words.out.splitlines() if line and not line.startswith("#")] == [str(1 << 20)]
+    assert "Avg bus bandwidth" in words.out
+    found = json.loads(file.read_text())
+    assert [one["size"] for one in found["results"]] == [1 << 20]
+    assert (found["railbed"]["valid"], found["errors"]) == (False, [found["railbed"]["invalid_because"]])
+    assert "no acknowledgement" in found["errors"][0]
+    assert found["railbed"]["flows"][0]["src"] == "host1"
+
+
+def test_a_flow_that_fails_at_once_leaves_an_empty_table(player: Player, capsys: Capture) -> None:
     player.failed = "host1 to host2: no acknowledgement after all retries"
     words = said(capsys, "all_reduce", "-b", "1M", code=2)
     assert words.err.count("\n") == 1
-    assert "1048576 bytes: host1 to host2: no acknowledgement" in words.err
+    assert "# Collective test concluded" in words.out
+
+
+def test_a_host_of_another_lab_is_named_with_its_lab(player: Player, capsys: Capture) -> None:
+    assert run(["up", "incast_8", "--name", "other", "--backend", "fake", "--seed", "1", "--profile", "none"]) == 0
+    words = said(capsys, "all_reduce", "-b", "1M", "--hosts", "host1,host9", "--lab", "clos-frr", code=2)
+    assert words.err.count("\n") == 1
+    assert "no host host9 in lab clos-frr (lab other has a host9; labs never meet); allowed: host1" in words.err
+    assert player.calls is None
+
+
+def test_a_host_that_is_stopped_is_named_before_anything_starts(player: Player) -> None:
+    lab = adopt_lab("clos-frr")
+    check_running(lab, ["host1"])
+    lab.stop("host2")
+    with pytest.raises(TrafficError, match="host2 is stopped: no flow can be from or to it"):
+        check_running(lab, ["host1", "host2"])
+    assert explained(lab, ["host1", "host2"], "why") == "host2 is stopped; why"
+    assert player.calls is None
 
 
 @pytest.mark.parametrize(
