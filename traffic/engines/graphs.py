@@ -59,7 +59,9 @@ def planned(
         bursts = crafted_plans(graph, placement, addresses, settings, iterations=iterations)
         return PlannedGraph(bursts.graph, lambda start: start_crafted(bursts, start))
     pairs = plans(graph, placement, addresses, settings, iterations=iterations, check=check)
-    return PlannedGraph(pairs.graph, lambda start: start_rc(pairs, start))
+    # Queue pairs that spend their retries say more than a time limit does.
+    spent = pairs.settings.timeout_s * (pairs.settings.retries + 2)
+    return PlannedGraph(pairs.graph, lambda start: start_rc(pairs, start), spent)
 
 
 def engine_name(settings: EngineSettings) -> str:
