@@ -19,6 +19,7 @@ from labs.load_bridge import soft_asic
 from labs.telemetry.asic_counters import AsicCounters
 from labs.telemetry.host_watch import HostWatch
 from labs.verdicts.dcqcn import Congested
+from labs.verdicts.ledger import nothing_left
 from labs.verdicts.pfc import LOSSLESS
 from labs.verdicts.recovery import Recovered
 from labs.waiting import wait_until
@@ -36,6 +37,7 @@ MESSAGE = 1 << 20
 # Flows have more to send than they come to: they are stopped when the steady time is over.
 LONGER = 1.5
 LOOK_EVERY_S = 0.1  # a look at all counters takes 4 ms
+EMPTY_S = 10.0
 LOSSLESS_QUEUE = LOSSLESS[0]
 
 
@@ -87,7 +89,9 @@ def congested(
             report = run.stop()
         finally:
             run.stop()
-        after = asic.counters()
+        # What was on its way when the senders stopped is nobody's yet.
+        emptied = wait_until("the buffers are empty", asic.counters, lambda now: nothing_left(now).held, within=EMPTY_S)
+        after = emptied.last
         disturbed = held.disturbed()
     if report.error:
         raise TrafficError(f"{graph.name}: {report.error}")
