@@ -122,7 +122,8 @@ def test_a_host_is_lost_in_the_middle(
     assert isinstance(report, RcReport)
     assert report.error is not None
     assert any(part in report.error for part in said.split("|")), report.error
-    assert "not done within" not in report.error
+    # host3's own port takes nothing while its cable is dead, as in a pause: host7 waits for it to the time limit.
+    assert ("not done within" in report.error) <= (cut is uplinks_down)
     if cut is uplinks_down:
         assert ": no acknowledgement after all retries" in report.error
         assert ", qp " in report.error
