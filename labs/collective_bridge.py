@@ -98,7 +98,8 @@ class Played:
         """Why its times prove nothing; None where they count."""
         lossless = self.counted is not None and self.report.dscp in LOSSLESS_DSCPS
         conditions = Conditions(
-            pacing_error=self.report.late_share,
+            late_share=self.report.late_share,
+            rate_error=self.report.rate_error,
             cpu_headroom=self.cpu_left,
             lost_packets=self.lost_packets,
             lossless=lossless,

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 class Conditions:
     """Under what a run was made; None where that was not measured.
 
-    `pacing_error` is by how much senders missed the rate they were to send at, as a share of it; `cpu_headroom` the
-    share of the processors' time that was left in the busiest interval; `lost_packets` what was lost in all.
-    `lossless`: nothing was to be lost. `paced`: every packet had a time to leave at; not so where TCP decides.
+    `late_share` is the largest share of a sender's packets that left more than max(2 packets, 200 µs) behind their
+    schedule. Packets are spread evenly over a schedule, so it is the share of its time too. `rate_error` is by how much
+    the mean rate missed the one that was asked for, as a share of it, where that was missed by most; None where a run
+    was too short to tell. What rightly holds a sender back (a full window, a paused port, congestion control, nothing
+    to send) is in neither: its schedule begins anew. `cpu_headroom` is the share of the processors' time that was left
+    in the busiest interval; `lost_packets` what was lost in all. `lossless`: nothing was to be lost.
+    `paced`: every packet had a time to leave at; not so where TCP decides.
     """
 
-    pacing_error: float | None = None
+    late_share: float | None = None
+    rate_error: float | None = None
     cpu_headroom: float | None = None
     lost_packets: int | None = None
     lossless: bool = True
@@ -23,13 +28,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """The most pacing error and the least headroom of a run that counts.
+    """The law of pacing, and the least headroom of a run that counts.
 
-    2 % of pacing error is a fifth of the 10 % by which a busbw misses what it should be (NCCL_TESTS_MIN_BW). A tenth
-    of the processors' time left means that no process waited long for one.
+    A sender keeps within max(2 packets, 200 µs) of its schedule 99 % of the time, its mean rate ± 0.5 %: `rnic` judges
+    itself by the same numbers (traffic/rnic/schedule.h, pace.h). A tenth of the processors' time left means that no
+    process waited long for one.
     """
 
-    pacing_error: float = 0.02
+    late_share: float = 0.01
+    rate_error: float = 0.005
     cpu_headroom: float = 0.10
 
 
@@ -37,11 +44,14 @@ def why_invalid(conditions: Conditions, demands: Demands | None = None) -> str |
     """Why the run proves nothing, None for one that does. What was not measured is a reason too."""
     asked = demands or Demands()
     reasons = []
-    pacing, headroom, lost = conditions.pacing_error, conditions.cpu_headroom, conditions.lost_packets
-    if pacing is None and conditions.paced:
-        reasons.append("the pacing error was not measured")
-    elif pacing is not None and not abs(pacing) <= asked.pacing_error:
-        reasons.append(f"pacing was off by {abs(pacing):.1%}, allowed {asked.pacing_error:.1%}")
+    late, off, headroom = conditions.late_share, conditions.rate_error, conditions.cpu_headroom
+    lost = conditions.lost_packets
+    if late is None and conditions.paced:
+        reasons.append("pacing was not measured")
+    elif late is not None and not late <= asked.late_share:
+        reasons.append(f"pacing: {late:.1%} of a sender's packets left late, allowed {asked.late_share:.1%}")
+    if off is not None and not abs(off) <= asked.rate_error:
+        reasons.append(f"pacing: a mean rate was off by {off:+.2%}, allowed ±{asked.rate_error:.1%}")
     if headroom is None:
         reasons.append("the CPU headroom was not measured")
     elif not headroom >= asked.cpu_headroom:

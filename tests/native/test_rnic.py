@@ -63,6 +63,7 @@ def test_every_c_test_is_found() -> None:
         "test_accounting",
         "test_dcqcn",
         "test_graph",
+        "test_pace",
         "test_packet",
         "test_queue_pair",
         "test_roce",

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from labs.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = 4
@@ -76,8 +79,14 @@ def fault(hosts: tuple[str, ...], tmp_path: Path) -> Iterator[Any]:
     subprocess.run([*tc, "qdisc", "del", "dev", "e", "clsact"], check=False, timeout=30, capture_output=True)
 
 
-def play(rnic: Path, hosts: Sequence[str], plans: Sequence[str], timeout: float = 30) -> list[Report]:
-    """Play a plan a host; the reports. Every process is gone when this returns."""
+def play(
+    rnic: Path,
+    hosts: Sequence[str],
+    plans: Sequence[str],
+    timeout: float = 30,
+    meanwhile: Callable[[Sequence[subprocess.Popen[str]]], None] = lambda _: None,
+) -> list[Report]:
+    """Play a plan a host; the reports. `meanwhile` is called once all begin. Every process is gone at the end."""
     with ExitStack() as undo:
         running = []
         for name, plan in zip(hosts, plans, strict=False):
@@ -92,6 +101,7 @@ def play(rnic: Path, hosts: Sequence[str], plans: Sequence[str], timeout: float 
         begin = time.monotonic_ns() + 20_000_000
         for process in running:
             say(process, f"go {begin}\n")
+        meanwhile(running)
         first = [heard(process) for process in running]
         for process, said in zip(running, first, strict=True):
             if said == "done\n":
@@ -277,6 +287,39 @@ def test_propagation_delay_is_held_both_ways(rnic: Path, hosts: tuple[str, ...])
     assert all(report["qps"][0]["round_trip_min_ns"] >= 10_000_000 for report in slow)
     assert all(report["qps"][0]["round_trip_min_ns"] < 5_000_000 for report in fast)
     assert [report["wrong"] for report in slow] == [0, 0]
+
+
+def test_a_sender_that_sleeps_is_off_its_schedule(rnic: Path, hosts: tuple[str, ...]) -> None:
+    """Rank 0 is stopped for 0.1 of 0.5 s: a fifth of its packets, less what one batch makes up for, left late."""
+
+    def stop_a_while(running: Sequence[subprocess.Popen[str]]) -> None:
+        began = time.monotonic()
+        wait_until("it is sending", lambda: time.monotonic() - began > 0.1, bool, within=5.0)
+        running[0].send_signal(signal.SIGSTOP)
+        wait_until("it has slept", lambda: time.monotonic() - began > 0.2, bool, within=5.0)
+        running[0].send_signal(signal.SIGCONT)
+
+    plans = exchange(1500 * 4096, "mtu=4096", rate_bps=100_000_000)
+    (sent,) = play(rnic, hosts, plans, meanwhile=stop_a_while)[0]["nics"]
+    assert sent["paced_packets"] == sent["packets"] == 1500
+    assert sent["late_packets"] > 0.15 * sent["packets"]
+    assert sent["late_worst_ns"] > 90_000_000
+    assert sent["paced_ok"] is False
+
+
+def test_without_a_rate_there_is_no_schedule_to_miss(rnic: Path, hosts: tuple[str, ...]) -> None:
+    for report in play(rnic, hosts, exchange(1_000_000, "mtu=1024")):
+        (sent,) = report["nics"]
+        assert (sent["paced_packets"], sent["late_packets"], sent["paced_ok"]) == (0, 0, True)
+
+
+def test_what_a_window_holds_back_is_not_late(rnic: Path, hosts: tuple[str, ...]) -> None:
+    """One packet may be under way, 5 ms there and 5 ms back: 20 stretches of one packet, each due when it may leave."""
+    host = "mtu=1024 delay_ns=5000000 window=1"
+    for report in play(rnic, hosts, exchange(20 * 1024, host, rate_bps=100_000_000)):
+        (sent,) = report["nics"]
+        assert (sent["stretches"], sent["due_ns"], sent["took_ns"]) == (20, 0, 0)
+        assert sent["mean_judged"] is False
 
 
 def test_an_unexpected_message_is_refused(rnic: Path, hosts: tuple[str, ...]) -> None:

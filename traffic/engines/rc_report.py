@@ -31,8 +31,12 @@ def as_one(things: Sequence[str], of: str, *, between: str = "; ") -> str:
 class RcNic:
     """One card.
 
-    `late_packets` left later than two packets' time behind their schedule; `held_back_ns`: its port took nothing, as
-    when a class is paused. `host_drops` and `refused` packets never left.
+    Of the `paced_packets`, which had a schedule, `late_packets` left more than max(2 packets, 200 µs) behind it.
+    Packets follow each other in `stretches`: a new one begins at the moment a packet may leave, after there was
+    nothing to send, a window was full or the port took nothing. From each stretch's first packet to its last `due_ns`
+    lie between when they were due, `took_ns` between when they left; `mean_judged` when that is long enough to tell a
+    mean rate from it. `paced_ok`: the law of pacing was kept (traffic/rnic/pace.h). `held_back_ns`: the port took
+    nothing, as when a class is paused. `host_drops` and `refused` packets never left.
     """
 
     nic: int
@@ -41,8 +45,13 @@ class RcNic:
     packets: int
     wire_bytes: int
     busy_ns: int
+    paced_packets: int
     late_packets: int
     late_worst_ns: int
+    stretches: int
+    due_ns: int
+    took_ns: int
+    mean_judged: bool
     first_ns: int
     last_ns: int
     held_back_ns: int
@@ -51,6 +60,16 @@ class RcNic:
     refused: int
     error: str | None
     paced_ok: bool
+
+    @property
+    def late_share(self) -> float:
+        """The share of its packets, and so of the time it had something to send, that was behind schedule."""
+        return self.late_packets / self.paced_packets if self.paced_packets else 0.0
+
+    @property
+    def rate_error(self) -> float | None:
+        """By how much the mean rate missed the schedule's, as a share of it; None where too little was sent."""
+        return self.due_ns / self.took_ns - 1 if self.mean_judged and self.took_ns else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +260,8 @@ class RcReport:
     @property
     def lost_packets(self) -> int:
         """Packets that hosts lost: refused by a kernel, or found a socket full. What switches lost they count."""
-        nics = [nic for one in self.ranks.values() for nic in one.nics]
         overflow = sum(one.overflow for one in self.ranks.values())
-        return overflow + sum(nic.host_drops + nic.refused for nic in nics)
+        return overflow + sum(nic.host_drops + nic.refused for nic in self._nics())
 
     @property
     def done(self) -> int:
@@ -253,9 +271,14 @@ class RcReport:
 
     @property
     def late_share(self) -> float:
-        """The largest share of a card's packets that left behind their schedule."""
-        nics = [nic for one in self.ranks.values() for nic in one.nics if nic.packets]
-        return max((nic.late_packets / nic.packets for nic in nics), default=0.0)
+        """The largest share of a card's packets that left more than max(2 packets, 200 µs) behind their schedule."""
+        return max((nic.late_share for nic in self._nics()), default=0.0)
+
+    @property
+    def rate_error(self) -> float | None:
+        """The mean rate's error of the card that missed its schedule's by most; None where no card's can be told."""
+        found = [nic.rate_error for nic in self._nics() if nic.rate_error is not None]
+        return max(found, key=abs, default=None)
 
     @property
     def dscp(self) -> int:
@@ -296,6 +319,9 @@ class RcReport:
     def cut_short(self) -> RcReport:
         """The same, as if no more iterations had been planned than all ranks have done."""
         return replace(self, plans=replace(self.plans, iterations=self.done))
+
+    def _nics(self) -> Iterator[RcNic]:
+        return (nic for one in self.ranks.values() for nic in one.nics)
 
     def _queue_pairs(self) -> Iterator[RcQueuePair]:
         return (qp for one in self.ranks.values() for qp in one.qps)

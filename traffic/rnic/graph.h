@@ -449,12 +449,19 @@ static inline void graph_take_asides(struct graph *g, uint64_t now)
 	}
 }
 
-/* Begins iteration `g->iteration`. */
-static inline void graph_begin(struct graph *g, uint64_t now)
+/*
+ * Known data for iteration `g->iteration`, where somebody will look at its result or it is the first. It takes as long
+ * as a small collective, so it is no part of graph_begin(), after which packets are due.
+ */
+static inline void graph_prepare(struct graph *g)
 {
-	/* Whose result is not looked at need not begin with known data; filling takes as long as a small collective. */
 	if (!g->iteration || (g->check_count && g->iteration + 1 == g->iterations))
 		graph_fill(g);
+}
+
+/* Begins iteration `g->iteration`, which is prepared. */
+static inline void graph_begin(struct graph *g, uint64_t now)
+{
 	g->left = g->count;
 	for (uint32_t i = 0; i < g->count; i++) {
 		g->tasks[i].missing = g->tasks[i].after_count;

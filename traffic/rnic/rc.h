@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "delay.h"
+#include "pace.h"
 #include "program.h"
 #include "rc_plan.h"
 #include "responder.h"
@@ -36,6 +37,7 @@ struct wire {
 	struct mmsghdr messages[RC_FRAMES];
 	struct iovec parts[RC_FRAMES][3];
 	struct roce_frame around[RC_FRAMES];
+	struct due due[RC_FRAMES];
 	uint8_t frames[RC_FRAMES][ROCE_FRAME_MAX + 2]; /* headers; the payload only while the wire is blocked */
 };
 
@@ -45,10 +47,12 @@ struct rc_nic {
 	int index, mtu;
 	uint8_t mac[6];
 	uint64_t next_ns; /* when its link is free again */
+	uint64_t lead_ns; /* how much earlier than due a packet may leave, with others */
 	struct queue_pair **active; /* those that have something to send */
 	uint32_t active_count, turn;
 	int receive_fd, guard_fd;
-	uint64_t sent_packets, late, worst_ns, wire_bytes, first_ns, last_ns, busy_ns;
+	struct pace pace;
+	uint64_t sent_packets, wire_bytes, first_ns, last_ns, busy_ns;
 	uint64_t held_back_ns, held_back_times, host_drops, refused;
 	int error;
 };
@@ -117,8 +121,10 @@ struct rc {
 void nic_open(struct rc_nic *nic, const struct rc_nic_spec *spec, const struct rc_host *host);
 struct wire *wire_of(struct rc *rc, struct rc_nic *nic, uint8_t dscp);
 bool wire_has_room(const struct wire *w);
-/* A frame for a wire that has room. */
+/* A frame for a wire that has room, without a schedule; its bytes. */
 uint32_t wire_put(struct wire *w, struct roce_path *path, const struct roce_packet *p);
+/* When the frame that was put last is due. */
+void wire_due(struct wire *w, const struct due *due);
 void wires_flush(struct rc *rc, uint64_t now);
 void wire_unblock(struct rc *rc, struct wire *w, uint64_t now);
 

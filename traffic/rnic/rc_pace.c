@@ -2,7 +2,7 @@
 /*
  * A NIC sends at its line rate, round robin over the queue pairs that may (window, own rate, a class that is not
  * paused). A packet is due when the link is free, its queue pair's rate allows it and there is something to send,
- * whichever is last; how late it left is counted. Acknowledgements and CNPs go at once, and take their time on the
+ * whichever is last; how late it left is counted (pace.h). Acknowledgements and CNPs go at once, and take their time on the
  * link from what follows.
  */
 #include <string.h>
@@ -10,7 +10,6 @@
 #include "rc.h"
 
 #define BATCH 64u
-#define LATE_PACKETS_OF_NIC 2u
 
 static void count_bin(struct bins *b, uint64_t at_ns, uint64_t bytes)
 {
@@ -22,19 +21,6 @@ static void count_bin(struct bins *b, uint64_t at_ns, uint64_t bytes)
 	b->bytes[at_ns / b->width_ns] += bytes;
 }
 
-static void count_late(struct rc_nic *nic, uint64_t frame_ns, uint64_t due, uint64_t now)
-{
-	uint64_t bound = LATE_PACKETS_OF_NIC * frame_ns > LATE_NS ? LATE_PACKETS_OF_NIC * frame_ns : LATE_NS;
-	uint64_t late = now > due ? now - due : 0;
-
-	nic->sent_packets++;
-	nic->late += late > bound;
-	if (late > nic->worst_ns)
-		nic->worst_ns = late;
-	nic->first_ns = nic->first_ns ? nic->first_ns : now;
-	nic->last_ns = now;
-}
-
 static uint64_t rate_of(const struct rc *rc, struct queue_pair *qp, uint64_t now)
 {
 	if (!rc->plan.host.cc)
@@ -43,30 +29,37 @@ static uint64_t rate_of(const struct rc *rc, struct queue_pair *qp, uint64_t now
 	return qp->reaction.limited ? (uint64_t)qp->reaction.rate_bps : 0;
 }
 
-static uint64_t latest(uint64_t a, uint64_t b, uint64_t c)
+/* By what the link and its own rate allow it; by when it may leave at all, which begins a stretch. */
+static struct due due_of(const struct rc_nic *nic, const struct queue_pair *qp)
 {
-	a = a > b ? a : b;
-	return a > c ? a : c;
+	uint64_t at = nic->next_ns > qp->next_ns ? nic->next_ns : qp->next_ns;
+	bool begins = qp->ready_ns > at;
+
+	return (struct due){ .at_ns = begins ? qp->ready_ns : at, .begins = begins };
 }
 
-static void send_one(struct rc *rc, struct queue_pair *qp, uint64_t due, uint64_t now)
+static void send_one(struct rc *rc, struct queue_pair *qp, uint64_t now)
 {
 	struct rc_nic *nic = qp->nic;
-	uint64_t rate = nic->spec.rate_bps, own, wire, frame_ns;
+	struct due due = due_of(nic, qp);
+	uint64_t rate = nic->spec.rate_bps, own, wire;
 	struct roce_packet p;
 
 	requester_next(&qp->requester, now, &p);
 	p.queue_pair = (uint32_t)qp->spec.dqpn;
 	wire = wire_put(qp->wire, &qp->path, &p) + 24;
-	frame_ns = rate ? wire * 8 * NSEC / rate : 0;
-	nic->next_ns = due + frame_ns;
+	due.frame_ns = rate ? wire * 8 * NSEC / rate : 0;
+	wire_due(qp->wire, &due);
+	nic->next_ns = due.at_ns + due.frame_ns;
 	nic->wire_bytes += wire;
-	nic->busy_ns += frame_ns;
-	count_late(nic, frame_ns, due, now);
+	nic->busy_ns += due.frame_ns;
+	nic->sent_packets++;
+	nic->first_ns = nic->first_ns ? nic->first_ns : now;
+	nic->last_ns = now;
 	if (rc->plan.host.cc)
 		reaction_count_sent(&qp->reaction, wire);
 	own = rate_of(rc, qp, now);
-	qp->next_ns = own ? due + wire * 8 * NSEC / own : due;
+	qp->next_ns = own ? due.at_ns + wire * 8 * NSEC / own : due.at_ns;
 	qp->sent_packets++;
 	qp->sent_bytes += p.payload_bytes;
 	qp->sent_wire_bytes += wire;
@@ -86,8 +79,8 @@ static void deactivate(struct rc_nic *nic, uint32_t index)
 		nic->turn--;
 }
 
-/* Whose turn it is: the next around that may send by now; else NULL, and in `until` when one may. */
-static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t now, uint32_t *index, uint64_t *until)
+/* Whose turn it is: the next around that may send by `soon`; else NULL, and in `until` when one may. */
+static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t soon, uint32_t *index, uint64_t *until)
 {
 	*until = NEVER;
 	for (uint32_t i = 0; i < nic->active_count; i++) {
@@ -97,11 +90,11 @@ static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t now, 
 		*index = (nic->turn + i) % nic->active_count;
 		qp = nic->active[*index];
 		if (!wire_has_room(qp->wire) && !qp->wire->blocked)
-			wires_flush(rc, now);
+			wires_flush(rc, clock_ns());
 		if (!wire_has_room(qp->wire))
 			continue;
 		due = qp->next_ns > qp->ready_ns ? qp->next_ns : qp->ready_ns;
-		if (due <= now)
+		if (due <= soon)
 			return qp;
 		*until = due < *until ? due : *until;
 	}
@@ -110,22 +103,22 @@ static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t now, 
 
 uint64_t nic_run(struct rc *rc, struct rc_nic *nic, uint64_t now)
 {
-	uint64_t until = NEVER;
+	uint64_t until = NEVER, soon = now + nic->lead_ns;
 	uint32_t index;
 
 	for (uint32_t sent = 0; sent < BATCH && nic->active_count; sent++) {
 		struct queue_pair *qp;
 
-		if (nic->next_ns > now)
+		if (nic->next_ns > soon)
 			return nic->next_ns;
-		qp = pick(rc, nic, now, &index, &until);
+		qp = pick(rc, nic, soon, &index, &until);
 		if (!qp)
 			return until;
 		if (requester_sendable(&qp->requester)) /* not one that has failed */
-			send_one(rc, qp, latest(nic->next_ns, qp->next_ns, qp->ready_ns), now);
+			send_one(rc, qp, now);
 		nic->turn = index + 1;
 		if (!requester_sendable(&qp->requester))
 			deactivate(nic, index);
 	}
-	return nic->active_count ? (nic->next_ns > now ? nic->next_ns : now) : NEVER;
+	return nic->active_count ? (nic->next_ns > soon ? nic->next_ns : now) : NEVER;
 }

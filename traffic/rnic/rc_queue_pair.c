@@ -175,7 +175,10 @@ static void count_sent(struct queue_pair *qp, uint32_t frame, uint64_t now)
 	if (!rate)
 		return;
 	nic->busy_ns += wire * 8 * NSEC / rate;
-	nic->next_ns = (nic->next_ns > now ? nic->next_ns : now) + wire * 8 * NSEC / rate;
+	/* A NIC that is behind its schedule stays as much behind. */
+	if (!nic->active_count && nic->next_ns < now)
+		nic->next_ns = now;
+	nic->next_ns += wire * 8 * NSEC / rate;
 }
 
 static bool answer(struct rc *rc, struct queue_pair *qp, const struct response *r)

@@ -60,16 +60,19 @@ static void report_qp(const struct rc *rc, const struct queue_pair *qp)
 
 static void report_nic(const struct rc_nic *nic)
 {
-	bool kept = nic->late * 100 <= nic->sent_packets;
-
 	printf("{\"nic\": %llu", (unsigned long long)nic->spec.number);
 	report_text("dev", nic->dev);
 	report_number("rate_bps", nic->spec.rate_bps);
 	report_number("packets", nic->sent_packets);
 	report_number("wire_bytes", nic->wire_bytes);
 	report_number("busy_ns", nic->busy_ns);
-	report_number("late_packets", nic->spec.rate_bps ? nic->late : 0);
-	report_number("late_worst_ns", nic->spec.rate_bps ? nic->worst_ns : 0);
+	report_number("paced_packets", nic->pace.packets);
+	report_number("late_packets", nic->pace.late);
+	report_number("late_worst_ns", nic->pace.worst_ns);
+	report_number("stretches", nic->pace.stretches);
+	report_number("due_ns", pace_due_ns(&nic->pace));
+	report_number("took_ns", pace_took_ns(&nic->pace));
+	printf(", \"mean_judged\": %s", pace_mean_judged(&nic->pace) ? "true" : "false");
 	report_number("first_ns", nic->first_ns);
 	report_number("last_ns", nic->last_ns);
 	report_number("held_back_ns", nic->held_back_ns);
@@ -77,7 +80,7 @@ static void report_nic(const struct rc_nic *nic)
 	report_number("host_drops", nic->host_drops);
 	report_number("refused", nic->refused);
 	report_text("error", nic->error ? strerror(nic->error) : NULL);
-	printf(", \"paced_ok\": %s}", kept || !nic->spec.rate_bps ? "true" : "false");
+	printf(", \"paced_ok\": %s}", pace_kept(&nic->pace) ? "true" : "false");
 }
 
 /* A task of the last iteration that was begun. */

@@ -125,15 +125,22 @@ uint32_t wire_put(struct wire *w, struct roce_path *path, const struct roce_pack
 	w->parts[at][1] = (struct iovec){ (void *)p->payload, p->payload_bytes };
 	w->parts[at][2] = (struct iovec){ around->trailer, around->tail };
 	w->messages[at].msg_hdr.msg_iovlen = 3;
+	w->due[at] = (struct due){ 0 };
 	return around->head + (uint32_t)p->payload_bytes + around->tail;
 }
 
-/* What waits for longer keeps its payload as the ICRC saw it: the collective goes on with that memory. */
+void wire_due(struct wire *w, const struct due *due)
+{
+	w->due[w->first + w->count - 1] = *due;
+}
+
+/* What waits for longer keeps its payload as the ICRC saw it (the collective goes on with that memory), and has no schedule: its port is paused. */
 static void wire_keep(struct wire *w)
 {
 	for (uint32_t at = w->first; at < w->first + w->count; at++) {
 		uint8_t *to = w->frames[at] + 2;
 
+		w->due[at].frame_ns = 0;
 		if (w->messages[at].msg_hdr.msg_iovlen == 1)
 			continue;
 		for (uint32_t i = 0; i < 3; i++) {
@@ -146,6 +153,14 @@ static void wire_keep(struct wire *w)
 	}
 }
 
+static void count_left(struct rc_nic *nic, const struct due *due, uint32_t count)
+{
+	uint64_t left = clock_ns();
+
+	for (uint32_t i = 0; i < count; i++)
+		pace_add(&nic->pace, &due[i], left);
+}
+
 static void wire_flush(struct rc *rc, struct wire *w, uint64_t now)
 {
 	struct rc_nic *nic = &rc->nics[w->nic];
@@ -154,6 +169,7 @@ static void wire_flush(struct rc *rc, struct wire *w, uint64_t now)
 		int sent = sendmmsg(w->fd, w->messages + w->first, w->count, MSG_DONTWAIT);
 
 		if (sent > 0) {
+			count_left(nic, w->due + w->first, (uint32_t)sent);
 			w->first += (uint32_t)sent;
 			w->count -= (uint32_t)sent;
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {

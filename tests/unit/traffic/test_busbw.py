@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -159,17 +160,18 @@ def test_jain() -> None:
 
 
 def test_a_run_says_why_it_proves_nothing() -> None:
-    good = Conditions(pacing_error=-0.01, cpu_headroom=0.3, lost_packets=0)
+    good = Conditions(late_share=0.01, rate_error=-0.005, cpu_headroom=0.3, lost_packets=0)
     assert why_invalid(good) is None
-    assert why_invalid(good, Demands(pacing_error=0.005)) == "pacing was off by 1.0%, allowed 0.5%"
-    lossy = Conditions(pacing_error=0.01, cpu_headroom=0.3, lost_packets=4, lossless=False)
-    assert why_invalid(lossy) is None
-    assert why_invalid(Conditions(0.03, 0.05, 4)) == (
-        "pacing was off by 3.0%, allowed 2.0%; the CPU had 5.0% left, needed 10.0%; "
-        "4 packets were lost where none may be"
+    assert why_invalid(replace(good, rate_error=None)) is None, "too short for a mean"
+    off = why_invalid(good, Demands(rate_error=0.004))
+    assert off == "pacing: a mean rate was off by -0.50%, allowed ±0.4%"
+    assert why_invalid(replace(good, lost_packets=4, lossless=False)) is None
+    assert why_invalid(Conditions(0.03, 0.006, 0.05, 4)) == (
+        "pacing: 3.0% of a sender's packets left late, allowed 1.0%; pacing: a mean rate was off by +0.60%, "
+        "allowed ±0.5%; the CPU had 5.0% left, needed 10.0%; 4 packets were lost where none may be"
     )
-    assert why_invalid(Conditions(math.nan, 0.5, 0)) is not None
-    assert why_invalid(Conditions(0.0, math.nan, 0)) is not None
+    for bad in ({"late_share": math.nan}, {"rate_error": math.nan}, {"cpu_headroom": math.nan}):
+        assert why_invalid(replace(good, **bad)) is not None
     assert why_invalid(Conditions()) == (
-        "the pacing error was not measured; the CPU headroom was not measured; loss was not measured"
+        "pacing was not measured; the CPU headroom was not measured; loss was not measured"
     )

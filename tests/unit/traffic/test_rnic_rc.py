@@ -19,8 +19,9 @@ from traffic.graph import Graph, Send
 from traffic.placement import one_each
 
 NIC: dict[str, Any] = {
-    "nic": 0, "dev": "eth1", "rate_bps": 1000, "packets": 10, "wire_bytes": 900, "busy_ns": 5, "late_packets": 1,
-    "late_worst_ns": 2, "first_ns": 1, "last_ns": 9, "held_back_ns": 0, "held_back_times": 0, "host_drops": 0,
+    "nic": 0, "dev": "eth1", "rate_bps": 1000, "packets": 10, "wire_bytes": 900, "busy_ns": 5,
+    "paced_packets": 8, "late_packets": 1, "late_worst_ns": 2, "stretches": 1, "due_ns": 990, "took_ns": 1000,
+    "mean_judged": False, "first_ns": 1, "last_ns": 9, "held_back_ns": 0, "held_back_times": 0, "host_drops": 0,
     "refused": 0, "error": None, "paced_ok": True,
 }  # fmt: skip
 COUNTS = (
@@ -155,7 +156,7 @@ def test_numbers_of_all_ranks_are_added_up() -> None:
     }
     report = started(Workstation(found, changes=counts)).finish(5)
     assert (report.retransmits, report.ce, report.wrong, report.lost_packets) == (2, 3, 5, 4)
-    assert report.late_share == pytest.approx(0.1)
+    assert (report.late_share, report.rate_error) == (0.125, None)
     first = next(one for one in report.connections if one.src == 0)
     assert first.sent
     assert (first.bytes, first.sent.retransmitted) == (1000, 2)

@@ -86,8 +86,10 @@ static uint64_t play(struct rc_plan **ring, const uint32_t *order)
 	uint64_t wrong = 0, now = 1;
 	uint32_t running = RANKS;
 
-	for (uint32_t i = 0; i < RANKS; i++)
+	for (uint32_t i = 0; i < RANKS; i++) {
+		graph_prepare(&ring[i]->graph);
 		graph_begin(&ring[i]->graph, now);
+	}
 	for (; running; now++) {
 		uint32_t rank = order[now % 5];
 		struct graph *g = &ring[rank]->graph;
@@ -105,6 +107,7 @@ static uint64_t play(struct rc_plan **ring, const uint32_t *order)
 				running--;
 			} else {
 				g->iteration++;
+				graph_prepare(g);
 				graph_begin(g, now);
 			}
 		}
@@ -137,12 +140,14 @@ static void test_what_is_ahead_waits_aside(void)
 	struct graph *g = &p->graph;
 	uint8_t bytes[CHUNK] = { 1, 2, 3 };
 
+	graph_prepare(g);
 	graph_begin(g, 1);
 	/* Message 8 of the next iteration is number 20: not added, a copy. */
 	assert(graph_place(g, 1, 20, 0, bytes, CHUNK) && graph_arrived(g, 1, 20, 1) && g->aside_count == 1);
 	assert(memcmp(graph_at(g, &g->tasks[graph_find(g, 8)].to), bytes, 3));
 	assert(!graph_place(g, 1, 32, 0, bytes, CHUNK) && !graph_place(g, 1, 9, 0, bytes, CHUNK));
 	g->iteration++;
+	graph_prepare(g);
 	graph_begin(g, 2);
 	assert(!g->aside_count && g->tasks[graph_find(g, 8)].done);
 	assert(!memcmp(graph_at(g, &g->tasks[graph_find(g, 8)].to), bytes, 3));
@@ -188,6 +193,7 @@ static void test_copies_and_computing(void)
 	read_line(p, "copy 2 size=32 from=input:32 to=output:0 reduce=1 after=1 compute_ns=50");
 	read_line(p, "copy 3 size=0 from=input:0 to=input:0 after=1,2 compute_ns=7");
 	assert(rc_plan_whole(p, &e));
+	graph_prepare(g);
 	graph_begin(g, 1000);
 	assert(graph_next_ns(g) == 1100 && graph_next(g, 1099) == GRAPH_NONE && g->left == 3);
 	assert(graph_next(g, 1100) == GRAPH_NONE && g->left == 2 && graph_next_ns(g) == 1150);
