@@ -378,7 +378,7 @@ def schema(what: str) -> None:
 @click.argument("name")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
-    """Measure this workstation: dataplane, ecmp, incast, lab_up; ARGUMENTS are that bench's own."""
+    """Measure this workstation: dataplane, ecmp, incast, lab_up, traffic; ARGUMENTS are that bench's own."""
     folder = Path(__file__).resolve().parents[1] / "scripts"
     known = sorted(path.name.removeprefix("bench_") for path in folder.glob("bench_*"))
     if name not in known:

@@ -7,8 +7,10 @@
  * round trip of a dilated fabric is as long as its rates are low, without netem.
  */
 #include <getopt.h>
+#include <malloc.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -326,6 +328,15 @@ static void ask_for_short_turns(void)
 
 	attributes.nice = getpriority(PRIO_PROCESS, 0);
 	(void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+	/* A kernel may wake who sleeps 50 us late, to wake several at once. */
+	(void)prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul);
+}
+
+/* What is freed is soon asked for again; fresh pages from the kernel would cost as much as the packets they hold. */
+static void keep_memory(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 
 /* By itself a packet's time on the slowest link: at most one packet more is sent at a time than without. */
@@ -379,14 +390,12 @@ int rc_main(int argc, char **argv)
 		{ "max-s", required_argument, NULL, 'm' },
 		{ "linger-ms", required_argument, NULL, 'l' },
 		{ "quantum-us", required_argument, NULL, 'q' },
-		{ "lead-us", required_argument, NULL, 'e' },
 		{ "cpu", required_argument, NULL, 'c' },
 		{ "tied", no_argument, NULL, 't' },
 		{ 0 },
 	};
 	static struct rc rc = { .linger_ns = NSEC, .quantum_ns = NEVER };
 	uint64_t max_seconds = DEFAULT_MAX_SECONDS;
-	uint64_t lead_ns = 0;
 	bool tied = false;
 	int option;
 
@@ -395,7 +404,6 @@ int rc_main(int argc, char **argv)
 		case 'm': max_seconds = option_number("--max-s", optarg, 1, MAX_SECONDS); break;
 		case 'l': rc.linger_ns = option_number("--linger-ms", optarg, 0, 3600000) * MSEC; break;
 		case 'q': rc.quantum_ns = option_number("--quantum-us", optarg, 0, 100000) * USEC; break;
-		case 'e': lead_ns = option_number("--lead-us", optarg, 0, 100000) * USEC; break;
 		case 'c': stay_on(option_number("--cpu", optarg, 0, CPU_SETSIZE - 1)); break;
 		case 't': tied = true; break;
 		default: usage();
@@ -406,10 +414,9 @@ int rc_main(int argc, char **argv)
 	rc.fds[0] = (struct pollfd){ .fd = signals_fd(), .events = POLLIN };
 	rc.fds[1] = (struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN };
 	ask_for_short_turns();
+	keep_memory();
 	read_plan(&rc);
 	open_all(&rc);
-	for (uint32_t i = 0; i < rc.plan.nic_count; i++)
-		rc.nics[i].lead_ns = lead_ns;
 	await_go(&rc);
 	if (!rc.ended) {
 		start(&rc, max_seconds, tied);

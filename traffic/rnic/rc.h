@@ -47,7 +47,6 @@ struct rc_nic {
 	int index, mtu;
 	uint8_t mac[6];
 	uint64_t next_ns; /* when its link is free again */
-	uint64_t lead_ns; /* how much earlier than due a packet may leave, with others */
 	struct queue_pair **active; /* those that have something to send */
 	uint32_t active_count, turn;
 	int receive_fd, guard_fd;

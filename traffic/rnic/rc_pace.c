@@ -79,8 +79,8 @@ static void deactivate(struct rc_nic *nic, uint32_t index)
 		nic->turn--;
 }
 
-/* Whose turn it is: the next around that may send by `soon`; else NULL, and in `until` when one may. */
-static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t soon, uint32_t *index, uint64_t *until)
+/* Whose turn it is: the next around that may send by now; else NULL, and in `until` when one may. */
+static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t now, uint32_t *index, uint64_t *until)
 {
 	*until = NEVER;
 	for (uint32_t i = 0; i < nic->active_count; i++) {
@@ -90,11 +90,11 @@ static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t soon,
 		*index = (nic->turn + i) % nic->active_count;
 		qp = nic->active[*index];
 		if (!wire_has_room(qp->wire) && !qp->wire->blocked)
-			wires_flush(rc, clock_ns());
+			wires_flush(rc, now);
 		if (!wire_has_room(qp->wire))
 			continue;
 		due = qp->next_ns > qp->ready_ns ? qp->next_ns : qp->ready_ns;
-		if (due <= soon)
+		if (due <= now)
 			return qp;
 		*until = due < *until ? due : *until;
 	}
@@ -103,15 +103,15 @@ static struct queue_pair *pick(struct rc *rc, struct rc_nic *nic, uint64_t soon,
 
 uint64_t nic_run(struct rc *rc, struct rc_nic *nic, uint64_t now)
 {
-	uint64_t until = NEVER, soon = now + nic->lead_ns;
+	uint64_t until = NEVER;
 	uint32_t index;
 
 	for (uint32_t sent = 0; sent < BATCH && nic->active_count; sent++) {
 		struct queue_pair *qp;
 
-		if (nic->next_ns > soon)
+		if (nic->next_ns > now)
 			return nic->next_ns;
-		qp = pick(rc, nic, soon, &index, &until);
+		qp = pick(rc, nic, now, &index, &until);
 		if (!qp)
 			return until;
 		if (requester_sendable(&qp->requester)) /* not one that has failed */
@@ -120,5 +120,5 @@ uint64_t nic_run(struct rc *rc, struct rc_nic *nic, uint64_t now)
 		if (!requester_sendable(&qp->requester))
 			deactivate(nic, index);
 	}
-	return nic->active_count ? (nic->next_ns > soon ? nic->next_ns : now) : NEVER;
+	return nic->active_count ? (nic->next_ns > now ? nic->next_ns : now) : NEVER;
 }

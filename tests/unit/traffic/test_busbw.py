@@ -170,8 +170,9 @@ def test_a_run_says_why_it_proves_nothing() -> None:
         "pacing: 3.0% of a sender's packets left late, allowed 1.0%; pacing: a mean rate was off by +0.60%, "
         "allowed ±0.5%; the CPU had 5.0% left, needed 10.0%; 4 packets were lost where none may be"
     )
-    for bad in ({"late_share": math.nan}, {"rate_error": math.nan}, {"cpu_headroom": math.nan}):
-        assert why_invalid(replace(good, **bad)) is not None
+    assert why_invalid(replace(good, late_share=math.nan)) is not None
+    assert why_invalid(replace(good, rate_error=math.nan)) is not None
+    assert why_invalid(replace(good, cpu_headroom=math.nan)) is not None
     assert why_invalid(Conditions()) == (
         "pacing was not measured; the CPU headroom was not measured; loss was not measured"
     )

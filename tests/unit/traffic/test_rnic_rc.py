@@ -229,6 +229,20 @@ def test_what_was_cut_short_is_timed_by_what_was_done() -> None:
     assert report.cut_short().took_s(warmup=2) is None
 
 
+def test_the_worst_card_tells_of_a_runs_pacing() -> None:
+    found = planned()
+    kept = {**NIC, "late_packets": 0, "due_ns": 10_000, "took_ns": 10_010, "mean_judged": True}
+    off = {**kept, "due_ns": 10_000, "took_ns": 10_060, "paced_ok": False}
+    report = started(Workstation(found, changes={"h1": {"nics": [kept]}, "h2": {"nics": [off]}})).finish(5)
+    assert (report.late_share, report.rate_error) == (0.0, pytest.approx(-0.00596, abs=1e-5))
+    brief = {**off, "mean_judged": False}
+    report = started(Workstation(found, changes={"h1": {"nics": [kept]}, "h2": {"nics": [brief]}})).finish(5)
+    assert report.rate_error == pytest.approx(-0.001, abs=1e-5)
+    unpaced = {**brief, "paced_packets": 0, "due_ns": 0, "took_ns": 0}
+    report = started(Workstation(found, changes={"h1": {"nics": [unpaced]}, "h2": {"nics": [unpaced]}})).finish(5)
+    assert (report.late_share, report.rate_error) == (0.0, None)
+
+
 @pytest.mark.parametrize("what", ["host", "port"])
 def test_what_does_not_start_is_named_and_nothing_is_left(what: str) -> None:
     in_use = "rnic: bind to port 4791: Address already in use"
