@@ -89,6 +89,7 @@ static void feed_graph(struct graph *g, const uint8_t *data, size_t bytes)
 	static const uint8_t payload[256];
 	uint32_t task;
 
+	graph_prepare(g);
 	graph_begin(g, 1);
 	for (size_t at = 0; at + 4 <= bytes; at += 4) {
 		uint32_t number = data[at] % 10u + data[at + 1] % 3u * g->numbers, qp = data[at + 1] % 4u ? 0 : GRAPH_NONE;
@@ -97,6 +98,7 @@ static void feed_graph(struct graph *g, const uint8_t *data, size_t bytes)
 			graph_done(g, task, 2);
 		if (!g->left && g->iteration + 1 < g->iterations) {
 			g->iteration++;
+			graph_prepare(g);
 			graph_begin(g, 2);
 		}
 		graph_place(g, qp, number, data[at + 2] * 2u, payload, data[at + 3]);

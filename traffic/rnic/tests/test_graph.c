@@ -172,6 +172,7 @@ static void test_ranks_of_one_host_hold_their_own(void)
 	read_line(p, "copy 2 size=40 from=input:64 to=output:64 reduce=1 after=1");
 	read_line(p, "check output:64 bytes=40 ranks=1-3 every=2 at=0");
 	assert(rc_plan_whole(p, &e));
+	graph_prepare(g);
 	graph_begin(g, 1);
 	assert(graph_next(g, 1) == GRAPH_NONE && !g->left && graph_wrong(g) == 0);
 	g->checks[0].every = 1;
