@@ -116,7 +116,12 @@ class Played:
     @property
     def starved(self) -> bool:
         """Whether the workstation was too slow to blame a fabric for packets that were lost, or for anything late."""
-        conditions = Conditions(self.report.late_share, self.cpu_left, 0)
+        conditions = Conditions(
+            late_share=self.report.late_share,
+            rate_error=self.report.rate_error,
+            cpu_headroom=self.cpu_left,
+            lost_packets=0,
+        )
         return why_invalid(conditions) is not None or self.host.steal > STEAL_MOST
 
 

@@ -210,7 +210,7 @@ def _end(one: RcQueuePair | None) -> RcQueuePair:
 
 
 def _late(report: RcReport) -> str | None:
-    most = Demands().pacing_error
+    most = Demands().late_share
     return (
         f"{report.late_share:.1%} of packets left late, at most {most:.0%} allowed"
         if report.late_share > most

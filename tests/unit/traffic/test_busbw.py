@@ -166,7 +166,7 @@ def test_a_run_says_why_it_proves_nothing() -> None:
     off = why_invalid(good, Demands(rate_error=0.004))
     assert off == "pacing: a mean rate was off by -0.50%, allowed ±0.4%"
     assert why_invalid(replace(good, lost_packets=4, lossless=False)) is None
-    assert why_invalid(Conditions(0.03, 0.006, 0.05, 4)) == (
+    assert why_invalid(Conditions(late_share=0.03, rate_error=0.006, cpu_headroom=0.05, lost_packets=4)) == (
         "pacing: 3.0% of a sender's packets left late, allowed 1.0%; pacing: a mean rate was off by +0.60%, "
         "allowed ±0.5%; the CPU had 5.0% left, needed 10.0%; 4 packets were lost where none may be"
     )
