@@ -121,6 +121,7 @@ class Played:
             rate_error=self.report.rate_error,
             cpu_headroom=self.cpu_left,
             lost_packets=0,
+            paced=self.report.late_share is not None,
         )
         return why_invalid(conditions) is not None or self.host.steal > STEAL_MOST
 

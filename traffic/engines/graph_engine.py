@@ -70,6 +70,11 @@ class GraphReport(Protocol):
         ...
 
     @property
+    def rate_error(self) -> float | None:
+        """By how much the worst card's mean rate missed its schedule's, as a share of it; None where not told."""
+        ...
+
+    @property
     def dscp(self) -> int:
         """The class the packets were sent in."""
         ...

@@ -115,6 +115,11 @@ class Iperf3Report:
         return None
 
     @property
+    def rate_error(self) -> float | None:
+        """Not measured, as there is no schedule."""
+        return None
+
+    @property
     def dscp(self) -> int:
         """The class the packets were sent in."""
         return self.plans.settings.dscp
