@@ -290,7 +290,11 @@ def test_propagation_delay_is_held_both_ways(rnic: Path, hosts: tuple[str, ...])
 
 
 def test_a_sender_that_sleeps_is_off_its_schedule(rnic: Path, hosts: tuple[str, ...]) -> None:
-    """Rank 0 is stopped for 0.1 of 0.5 s: a fifth of its packets, less what one batch makes up for, left late."""
+    """Rank 0 is stopped for 0.1 of 0.5 s, in which 300 packets are due; the law allows 15 of 1500 to be late.
+
+    It makes up for them in a burst until its window or its port is full, where the schedule begins anew: the first
+    batch, 64 packets, is late in any case.
+    """
 
     def stop_a_while(running: Sequence[subprocess.Popen[str]]) -> None:
         began = time.monotonic()
@@ -302,7 +306,7 @@ def test_a_sender_that_sleeps_is_off_its_schedule(rnic: Path, hosts: tuple[str, 
     plans = exchange(1500 * 4096, "mtu=4096", rate_bps=100_000_000)
     (sent,) = play(rnic, hosts, plans, meanwhile=stop_a_while)[0]["nics"]
     assert sent["paced_packets"] == sent["packets"] == 1500
-    assert sent["late_packets"] > 0.15 * sent["packets"]
+    assert sent["late_packets"] >= 64
     assert sent["late_worst_ns"] > 90_000_000
     assert sent["paced_ok"] is False
 
