@@ -42,16 +42,26 @@ void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned 
 				      .bytes = bytes});
 }
 
-/*
- * How many of `packets` a kernel counter explains that has grown to `is`; the rest of its growth was no packet of ours.
- * What was taken for lost too early comes back as a loss below 0, which none explains.
- */
+/* How many of `packets` a kernel counter explains that has grown to `is`; the rest of its growth was no packet of ours. */
 static int64_t share_of(uint64_t is, uint64_t *was, int64_t packets)
 {
 	int64_t grown = is - *was;
 
 	*was = is;
-	return packets <= 0 || grown <= 0 ? 0 : grown < packets ? grown : packets;
+	return grown <= 0 ? 0 : grown < packets ? grown : packets;
+}
+
+/* What was taken for lost has come after all: no counter goes below 0 for it. */
+static void take_back(struct port_state *state, uint64_t packets)
+{
+	__u64 *counters[] = {&state->lost_purged, &state->lost_qdisc, &state->lost_veth};
+
+	for (unsigned i = 0; i < sizeof(counters) / sizeof(*counters); i++) {
+		uint64_t part = packets < *counters[i] ? packets : *counters[i];
+
+		*counters[i] -= part;
+		packets -= part;
+	}
 }
 
 /* Say what the kernel says of them: refused by the far end, dropped by a queue, or purged with it. */
@@ -62,6 +72,12 @@ static void attribute(struct asic *asic, unsigned number, int64_t packets, const
 	uint64_t veth, queues;
 	int64_t refused, full;
 
+	if (packets < 0) {
+		take_back(state, -packets);
+		say("%lld packets of port %s of %s came after all (%s)", (long long)-packets, port->name,
+		    asic->node[port->node].ns.path, how);
+		return;
+	}
 	if (port_dropped(&asic->node[port->node].ns, port, &veth, &queues)) {
 		veth = port->veth_dropped;
 		queues = port->qdisc_dropped;
