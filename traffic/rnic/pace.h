@@ -77,10 +77,10 @@ static inline void pace_add(struct pace *p, const struct due *due, uint64_t left
 		p->last_left_ns = left_ns;
 }
 
-/* Once both ends' allowance is less than the 0.5 % that the mean may be off. */
+/* Once the allowance at the ends of all stretches is less than the 0.5 % that the mean may be off. */
 static inline bool pace_mean_judged(const struct pace *p)
 {
-	return p->packets && pace_due_ns(p) >= MEAN_SPANS * pace_bound(p->longest_ns);
+	return p->packets && pace_due_ns(p) >= MEAN_SPANS * p->stretches * pace_bound(p->longest_ns);
 }
 
 static inline bool pace_kept(const struct pace *p)

@@ -88,7 +88,9 @@ static void test_what_is_between_stretches_is_nobodys(void)
 	for (uint64_t i = 0; i < 100; i++)
 		add(&p, 1000 + i * 1000000000, 11, FRAME_NS, i % 2 * 100000);
 	assert(p.stretches == 100 && pace_due_ns(&p) == 100 * 10 * FRAME_NS);
-	assert(pace_took_ns(&p) == pace_due_ns(&p) && pace_kept(&p) && pace_mean_judged(&p));
+	assert(pace_took_ns(&p) == pace_due_ns(&p) && pace_kept(&p));
+	/* Each of so many ends may be off: together they say nothing of a mean. */
+	assert(!pace_mean_judged(&p));
 }
 
 static void test_what_has_no_schedule_is_not_counted(void)
