@@ -3,14 +3,15 @@ port what its plan says.
 
         spine1          spine2            8 ranks, one a host, in a ring: host1 > host2 > … > host8 > host1.
        /  |  |  \\      /  |  |  \\         Four hops stay below a leaf, four cross the spines; no uplink carries the
-     leaf1   leaf2   leaf3   leaf4        data of two. Every link has 100 Mbit/s.
-      / \\     / \\     / \\     / \\
+     leaf1   leaf2   leaf3   leaf4        data of two. Every link has 25 Mbit/s, in the nightly
+      / \\     / \\     / \\     / \\       run 100: what that takes of two processors leaves little.
      h1 h2   h3 h4   h5 h6   h7 h8
 
-Of 100 Mbit/s a packet of 4096 bytes leaves 98.0 % to its payload (82 bytes of headers, preamble and gap): line rate ×
-wire efficiency. A rank waits 14 times for the neighbor's share, and the share's last packet crosses three more links
-than the sender's own: of 1 MiB a step takes 32 packets and those three, so 32/35 = 0.914 is the most there is, and of
-larger ones more. busbw has to reach 0.90. Nothing is lost, so nothing is sent again.
+Of a link's rate a packet of 4096 bytes leaves 98.0 % to its payload (82 bytes of headers, preamble and gap): line rate
+× wire efficiency. A rank waits 14 times for the neighbor's share, and the share's last packet crosses three more links
+than the sender's own: of 1 MiB a step takes 32 packets and those three, 32/35 = 0.914, and of larger ones less is lost;
+two of the three are spared where an idle port lets 9300 bytes go at once. busbw has to reach 0.90. Nothing is lost, so
+nothing is sent again.
 
 The soft ASIC counts bytes of a class, the plan knows nothing of it: frames, headers and answers have to agree within
 0.5 % at every port of every switch, in whichever direction (V22).
@@ -21,6 +22,7 @@ that expects another sum (tests/netns/test_rnic_graphs.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,17 +33,16 @@ from labs import lease
 from labs.collective_traffic import CollectiveResult
 from labs.dataplane.asic import Impairment, SoftAsic
 from labs.lab import Lab
-from labs.testing import MBIT, MIB, Operation, RcSettings, RunInvalid, ring_all_reduce
+from labs.testing import MBIT, MIB, Operation, RcSettings, ring_all_reduce
 from labs.traffic_bridge import LabTraffic
 
-RATE_BPS = 100 * MBIT
+NIGHTLY = bool(os.environ.get("RAILBED_NIGHTLY"))
+RATE_MBIT = 100 if NIGHTLY else 25
+SIZES = [1 * MIB, 4 * MIB, *([16 * MIB] if NIGHTLY else [])]
 TIMED = 3
 BUSBW_LEAST = 0.90
 ANSWERED_LEAST = 0.95
-# Schedules are kept when 99 % of packets leave within two packets' time of theirs. What one host is late by, all that
-# wait for it are: of 14 steps each waits for the latest of eight.
-LATE_MOST = 0.01
-LAB = str(Path(__file__).parent / "clos_2x4_100mbit.yaml")
+LAB = str(Path(__file__).parent / f"clos_2x4_{RATE_MBIT}mbit.yaml")
 SETTINGS = RcSettings(seed=21)
 # What starves a run is not the fabric's fault: one valid run of at most three.
 pytestmark = [pytest.mark.lab(LAB, profile="roce_default"), pytest.mark.valid_of(3)]
@@ -62,16 +63,13 @@ def not_overtaken(one: CollectiveResult) -> bool:
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("size", [1 * MIB, 4 * MIB, 16 * MIB])
+@pytest.mark.parametrize("size", SIZES)
 def test_a_ring_reaches_what_its_wires_allow(
     lab: Lab, asic: SoftAsic, traffic: LabTraffic, note: Note, size: int, in_place: bool
 ) -> None:
     del asic  # its books are looked at afterwards
     one = played(traffic, ring_all_reduce(lab.fabric.hosts, size=size, in_place=in_place), note)
     assert not_overtaken(one)
-    late = one.played.report.late_share or 0.0
-    if one.valid and late > LATE_MOST:
-        raise RunInvalid(f"{late:.1%} of a card's packets left late, at most {LATE_MOST:.0%} allowed here")
     assert one.reached(BUSBW_LEAST)
     assert (one.retransmits, one.played.lost_packets) == (0, 0)
 
@@ -106,12 +104,12 @@ def slower(lab: Lab, asic: SoftAsic) -> Iterator[None]:
     """One host's link has half the rate."""
     link = lab.fabric.links_of("host4")[0]
     with lease.changing(lab.name, "a slower link"):
-        asic.apply(asic.profile, rates={link.name: RATE_BPS // 2})
+        asic.apply(asic.profile, rates={link.name: RATE_MBIT * MBIT // 2})
     try:
         yield
     finally:
         with lease.changing(lab.name, "its own rate"):
-            asic.apply(asic.profile, rates={link.name: RATE_BPS})
+            asic.apply(asic.profile, rates={link.name: RATE_MBIT * MBIT})
 
 
 def test_a_link_of_half_the_rate_is_seen(lab: Lab, asic: SoftAsic, traffic: LabTraffic, note: Note) -> None:
