@@ -35,8 +35,8 @@ class RcNic:
     Packets follow each other in `stretches`: a new one begins at the moment a packet may leave, after there was
     nothing to send, a window was full or the port took nothing. From each stretch's first packet to its last `due_ns`
     lie between when they were due, `took_ns` between when they left; `mean_judged` when stretches are long
-    enough to tell a mean rate from them. `paced_ok`: the law of pacing was kept (traffic/rnic/pace.h). `held_back_ns`: the port took
-    nothing, as when a class is paused. `host_drops` and `refused` packets never left.
+    enough to tell a mean rate from them. `paced_ok`: the law of pacing was kept (traffic/rnic/pace.h). `held_back_ns`:
+    the port took nothing, as when a class is paused. `host_drops` and `refused` packets never left.
     """
 
     nic: int
