@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 # The options that not every engine can honour, by engine.
 ENGINES: Mapping[str, frozenset[str]] = {
     "rnic": frozenset({"check", "mtu", "qps", "split", "window", "recovery", "cc", "dilation", "delay_us",
-                       "fixed_port", "seed"}),
+                       "fixed_port", "seed", "ib_timeout", "ib_retry_cnt"}),
     "iperf3": frozenset({"udp"}),
     "scapy": frozenset({"mtu", "fixed_port", "seed"}),
 }  # fmt: skip
+IB_TIMEOUT_S = 4.096e-6  # InfiniBand's local ACK time-out is this times two to a power
 SPECIAL = frozenset().union(*ENGINES.values())
 
 
@@ -46,7 +47,7 @@ def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: 
     if unknown:
         found = " ".join(f"--{word.replace('_', '-')}" for word in unknown)
         raise SpecError(f"{found} with --engine {name}", allowed=_knowing(unknown[0]))
-    numbered = seed if options["seed"] is None else _number(options["seed"])
+    numbered = engine_seed(options, seed)
     if name == "iperf3":
         return _iperf3(options)
     if name == "scapy":
@@ -61,9 +62,16 @@ def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: 
         dilation=_number(options["dilation"]),
         dscp=_number(options["dscp"]),
         delay_s=float(str(options["delay_us"])) / 1e6,
+        timeout_s=IB_TIMEOUT_S * 2 ** _number(options["ib_timeout"]),
+        retries=_number(options["ib_retry_cnt"]),
         fixed_port=bool(options["fixed_port"]),
         seed=numbered,
     )
+
+
+def engine_seed(options: Mapping[str, object], seed: int) -> int:
+    """What was said with --seed, else the lab's."""
+    return seed if options["seed"] is None else _number(options["seed"])
 
 
 def _iperf3(options: Mapping[str, object]) -> EngineSettings:

@@ -6,19 +6,23 @@ What plays them is imported when it is needed: numpy comes with it, and other co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from labs import cli_by_file as by_file
 from labs import cli_traffic_compare, run_dir
-from labs.cli_engines import ENGINES, given, settings_of
+from labs.cli_engines import ENGINES, engine_seed, given, settings_of
 from labs.cli_options import dry_run_option, lab_option, which
+from labs.cli_workload import AskedWorkload, play_workload
 from labs.errors import RailbedError, RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
 from labs.output import OneLine, emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
+from topologies.errors import Where
 from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
@@ -29,6 +33,7 @@ from traffic.nccl_report import FlowLine, Report, Settings, footer, header, json
 if TYPE_CHECKING:
     from labs import collective_bridge as bridge
     from traffic.engines.rnic_rc import RankProgress
+    from traffic.graph import Graph
 
 STARTED = "%Y-%m-%d %H:%M:%S"
 
@@ -65,7 +70,12 @@ def list_patterns(form: str) -> None:
 
 
 @traffic.command("run")
-@click.argument("pattern")
+@click.argument("pattern", required=False, metavar="PATTERN")
+@click.option("--matrix", help="alltoallv: a file of nccl-tests' byte matrix, row i to column j.")
+@click.option("--matrix-scale", type=click.FloatRange(0), help="What its cells are multiplied with; default: 1.")
+@click.option("--skew", help="alltoallv: zipf:ALPHA or spread:SHARE; default: spread:1, as nccl-tests.")
+@click.option("--workload", help="A file instead of PATTERN: matrix, ns-3 flows, MSCCL XML, Chakra ET, SimAI text.")
+@click.option("--communicators", help="Split ranks as NCCL_TESTS_SPLIT does, such as 'MOD 2' or a mask as 0x3.")
 @click.option("--hosts", help="Which hosts, in the ranks' order: host1,host3,…; default: all.")
 @click.option("-b", "--minbytes", default="32M", show_default=True, help="The least size; K, M, G are 1024s.")
 @click.option("-e", "--maxbytes", help="The largest size; default: the least.")
@@ -86,6 +96,14 @@ def list_patterns(form: str) -> None:
 @click.option("--cc", type=click.Choice([str(one) for one in Congestion]), default="none", show_default=True)
 @click.option("--dilation", type=click.IntRange(1), default=1, show_default=True, help="DCQCN's times, stretched.")
 @click.option("--dscp", type=click.IntRange(0, 63), default=26, show_default=True)
+@click.option(
+    "--ib-timeout",
+    type=click.IntRange(5, 31),
+    default=20,
+    show_default=True,
+    help="Time-out of a connection: 4.096 us x 2^this, as NCCL_IB_TIMEOUT.",
+)
+@click.option("--ib-retry-cnt", type=click.IntRange(0, 100), default=7, show_default=True, help="Then so many retries.")
 @click.option("--rate", help="What a card sends with, such as 90Mbit; default: its link's rate.")
 @click.option("--delay-us", type=click.FloatRange(0, 1e7), default=0, show_default=True, help="Propagation, one way.")
 @click.option("--fixed-port", is_flag=True, help="One source port for all flows: no entropy for ECMP.")
@@ -94,48 +112,107 @@ def list_patterns(form: str) -> None:
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @lab_option
 @dry_run_option
-def run_pattern(pattern: str, form: str, lab_name: str | None, dry_run: bool, **options: object) -> int:
+def run_pattern(pattern: str | None, form: str, lab_name: str | None, dry_run: bool, **options: object) -> int:
     """Play a collective on a running lab, as nccl-tests would on its hosts: size by size, checked and timed.
 
-    PATTERN is all_reduce, all_gather, reduce_scatter, alltoall, broadcast, reduce, gather, scatter, sendrecv or
-    hypercube. A rank stands on every card of every host. Exit 1 when elements are wrong, 3 when the times prove
-    nothing: the table or JSON is there all the same.
+    PATTERN is all_reduce, all_gather, reduce_scatter, alltoall, alltoallv, broadcast, reduce, gather, scatter,
+    sendrecv or hypercube. A rank stands on every card of every host. Exit 1 when elements are wrong, 3 when the
+    times prove nothing: the table or JSON is there all the same.
     """
+    if pattern is None and options["workload"] is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param=context.command.params[0])
+    if pattern is not None and options["workload"] is not None:
+        raise SpecError(f"pattern {pattern} and --workload", allowed="one of them")
     lab = adopt_lab(which(lab_name))
     asked = _asked(lab, pattern, options, given())
+    out = options["json_file"]
+    file = out if isinstance(out, Path) else None
+    if isinstance(asked, AskedWorkload):
+        return _play_workload(lab, asked, form, file, dry_run=dry_run)
     if dry_run:
-        sizes = ", ".join(str(one.size) for one in asked.sizes)
+        sizes = ", ".join(str(asked.pattern.counted(asked.settings.ranks, one.size)) for one in asked.sizes)
         iterations = f"{asked.settings.warmup_iterations} + {asked.settings.iterations}"
-        say(f"{lab.name}: {asked.pattern.collective.program} by {asked.pattern.algorithm} on {asked.settings.ranks} "
-            f"ranks would be played {iterations} times, of {sizes} bytes")  # fmt: skip
+        several = f"{len(asked.communicators)} communicators of " if asked.communicators else ""
+        say(f"{lab.name}: {asked.pattern.collective.program} by {asked.pattern.algorithm} on {several}"
+            f"{asked.settings.ranks} ranks would be played {iterations} times, of {sizes} bytes")  # fmt: skip
         return 0
-    file = options["json_file"]
-    return _play(lab, asked, form, file if isinstance(file, Path) else None)
+    return _play(lab, asked, form, file)
 
 
-def _asked(lab: Lab, name: str, options: dict[str, object], chosen: frozenset[str]) -> bridge.Asked:
+def _play_workload(lab: Lab, asked: AskedWorkload, form: str, file: Path | None, *, dry_run: bool) -> int:
+    if dry_run:
+        say(f"{lab.name}: {asked} times, would be played")
+        return 0
+    return play_workload(lab, asked, form, lambda found: None if file is None else _write(file, found), how_far)
+
+
+def _asked(
+    lab: Lab, name: str | None, options: dict[str, object], chosen: frozenset[str]
+) -> bridge.Asked | AskedWorkload:
     from labs import collective_bridge as bridge
-    from traffic.patterns import pattern
+    from traffic.patterns import Pattern, pattern
 
     engine = settings_of(options, chosen, seed=lab.seed)
-    found = pattern(name, _text(options["algorithm"]))
     hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
     placement = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    if name is None:
+        file = Path(str(options["workload"]))
+        by_file.refuse_beside("--workload", chosen, frozenset(by_file.CHOSEN) - by_file.SIZED, "what the file says")
+        found = by_file.workload(file, len(placement.ranks))
+        if not isinstance(found, Pattern):
+            by_file.refuse_beside("--workload", chosen, by_file.SIZED, "the file's own sizes")
+            return _asked_workload(lab, file, found, options, chosen)
+    else:
+        found = pattern(name, _text(options["algorithm"]))
+        uneven = by_file.uneven(found.collective, options, chosen, engine_seed(options, lab.seed))
+        found = replace(found, uneven=uneven)
+    ranks = found.ranks or len(placement.ranks)
+    placement = by_file.first_ranks(placement, ranks, str(options["matrix"] or options["workload"] or name))
+    split = by_file.communicators(_text(options["communicators"]), ranks) if name is not None else ()
+    if split and found.ranks:
+        raise SpecError("--communicators with a matrix", allowed="a pattern or a skew: a matrix is of all its ranks")
     least = parse_size(str(options["minbytes"]))
+    most = parse_size(_text(options["maxbytes"]) or str(least))
+    if found.uneven is not None and found.uneven.fixed is not None:
+        least = most = found.uneven.fixed
     settings = Settings(
         collective=found.collective,
-        ranks=len(placement.ranks),
+        ranks=len(split[0]) if split else ranks,
         least_bytes=least,
-        most_bytes=parse_size(_text(options["maxbytes"]) or str(least)),
+        most_bytes=most,
         step_bytes=parse_size(str(options["stepbytes"])),
         step_factor=_number(options["stepfactor"]),
         iterations=_number(options["iters"]),
         warmup_iterations=_number(options["warmup_iters"]),
         validation=_number(options["check"]) if options["engine"] == "rnic" else 0,
     )
-    asked = bridge.Asked(found, placement, settings, engine, root=_number(options["root"]))
-    if options["engine"] != "rnic":
+    asked = bridge.Asked(found, placement, settings, engine, root=_number(options["root"]), communicators=split)
+    if options["engine"] != "rnic" or found.build is not None:
         asked.refuse(lab)
+    return asked
+
+
+def _asked_workload(
+    lab: Lab, file: Path, graph: Graph, options: dict[str, object], chosen: frozenset[str]
+) -> AskedWorkload:
+    """A file is played once, unless `-n` or `-w` was said: its starts and sizes are those of one run."""
+    from labs import collective_bridge as bridge
+
+    hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
+    places = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    asked = AskedWorkload(
+        file,
+        graph,
+        by_file.first_ranks(places, graph.ranks, str(file)),
+        settings_of(options, chosen, seed=lab.seed),
+        iterations=_number(options["iters"]) if "iters" in chosen else 1,
+        warmup=_number(options["warmup_iters"]) if "warmup_iters" in chosen else 0,
+        check=options["engine"] == "rnic" and bool(options["check"]),
+    )
+    if not asked.messages:
+        raise SpecError("found no message between ranks", allowed="1 or more", where=Where(str(file)))
+    bridge.refuse(lab, graph, asked.placement, asked.engine, asked.warmup + asked.iterations)
     return asked
 
 
@@ -159,7 +236,7 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
 
     started = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
     if form == "table":
-        _emit(header(asked.settings, asked.placement.hosts))
+        _emit(header(asked.settings, asked.placement.hosts, asked.communicators))
     runs, trouble = _measure(lab, asked, form)
     report = _report(lab, asked, runs, trouble)
     if form == "table":
@@ -246,6 +323,8 @@ def _report(
         "engine": engine_name(asked.engine),
         "engine_overhead_us": bridge.overhead_us(asked, largest[0]) if largest else None,
         "algorithm": asked.pattern.algorithm,
+        "communicators": [list(one) for one in asked.communicators],
+        "completion": _completed(asked, largest[0]) if largest else None,
         "retransmits": _summed([one.report.retransmits for one in counted]),
         "ce": _summed([one.report.ce for one in counted]),
         "lost_packets": sum(one.report.lost_packets for one in counted),
@@ -254,8 +333,20 @@ def _report(
         "dropped": sum(one.dropped for one in counted),
     }
     return Report(
-        asked.settings, tuple(one.line for one in runs), asked.placement.hosts, {**part, **seen}, str(trouble or "")
+        asked.settings,
+        tuple(one.line for one in runs),
+        asked.placement.hosts,
+        {**part, **seen},
+        str(trouble or ""),
+        asked.communicators,
     )
+
+
+def _completed(asked: bridge.Asked, played: bridge.Played) -> dict[str, object] | None:
+    from labs.completion_bridge import completion_of
+
+    found = completion_of(played, asked.placement, asked.engine)
+    return found.document() if found else None
 
 
 def _flows(lab: Lab, played: bridge.Played, trouble: RailbedError | None) -> tuple[FlowLine, ...]:

@@ -26,6 +26,7 @@ from topologies.errors import SpecError
 from traffic import busbw, nccl_report
 from traffic.bounds import placed_ideal_s
 from traffic.certificate import Conditions, why_invalid
+from traffic.composing import Part, together
 from traffic.engines.graph_engine import GraphReport, RunningGraph
 from traffic.engines.graphs import EngineSettings, efficiency, planned
 from traffic.engines.rc_plan import Addresses, Connection
@@ -39,6 +40,7 @@ from traffic.graph import Graph
 from traffic.nccl_report import FlowLine, Line, Settings, Side
 from traffic.patterns import Pattern
 from traffic.placement import Placement, Rank, checked_placement
+from traffic.step_model import computing_s
 
 ROCE_PORT = 4791
 # So many times as long as the wire needs at least, before a collective is given up.
@@ -224,6 +226,7 @@ def playing(
     """
     plan = planned(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
     patience = max(LEAST_S, PATIENCE * placed_ideal_s(plan.graph, placement) * iterations) + plan.extra_s
+    patience += PATIENCE * computing_s(plan.graph) * iterations
     check_running(lab, placement.hosts)
 
     def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
@@ -269,18 +272,24 @@ def cpu_time(stat: Path = Path("/proc/stat")) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one call of the command is to run: a pattern, its sizes and how, as nccl-tests' flags have it."""
+    """What one call of the command is to run: a pattern, its sizes and how, as nccl-tests' flags have it.
+
+    `communicators` are ranks of the placement, each as many as `settings` says; none: all ranks are one.
+    """
 
     pattern: Pattern
     placement: Placement
     settings: Settings
     engine: EngineSettings = field(default_factory=RcSettings)
     root: int = 0
+    communicators: tuple[tuple[int, ...], ...] = ()
 
     @property
     def sizes(self) -> tuple[busbw.Size, ...]:
         """What its lines are of."""
         words = self.settings
+        if self.pattern.uneven is not None and self.pattern.uneven.fixed is not None:
+            return (busbw.Size(self.pattern.uneven.fixed, 0),)  # nccl-tests counts no elements of a matrix
         each = busbw.sizes(words.least_bytes, words.most_bytes, factor=words.step_factor, step=words.step_bytes)
         return tuple(busbw.rounded(self.pattern.collective, size, ranks=words.ranks) for size in each)
 
@@ -291,12 +300,21 @@ class Asked:
 
     def refuse(self, lab: Lab) -> None:
         """Raise SpecError when the engine cannot play the largest size, before the first one is played."""
-        graph = self.graph(max(size.size for size in self.sizes), in_place=False)
-        planned(graph, self.placement, addresses(lab), self.engine, iterations=self.rounds, check=False)
+        graph = self.graph(max(size.size for size in self.sizes), in_place=bool(self.pattern.in_place))
+        refuse(lab, graph, self.placement, self.engine, self.rounds)
 
     def graph(self, size: int, *, in_place: bool) -> Graph:
-        """The graph of one size."""
-        return self.pattern.graph(self.settings.ranks, size, root=self.root, in_place=in_place)
+        """The graph of one size; of several communicators, each its own part of it, all at once."""
+        graph = self.pattern.graph(self.settings.ranks, size, root=self.root, in_place=in_place)
+        if not self.communicators:
+            return graph
+        parts = [Part(graph, ranks) for ranks in self.communicators]
+        return together(f"{len(parts)} at once: {graph.name}", parts, ranks=len(self.placement.ranks))
+
+
+def refuse(lab: Lab, graph: Graph, placement: Placement, engine: EngineSettings, iterations: int) -> None:
+    """Raise SpecError for what the engine cannot play; nothing is started."""
+    planned(graph, placement, addresses(lab), engine, iterations=iterations, check=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +350,9 @@ def _line(lab: Lab, asked: Asked, size: busbw.Size, watch: Watches | None) -> Me
     halves: list[Side | None] = []
     played: list[Played] = []
     ideal = 0.0
-    for in_place in (False, True):
-        if in_place and not collective.checked_in_place:
+    shown = asked.pattern.counted(words.ranks, size.size)
+    for in_place, run in zip((False, True), asked.pattern.sides(), strict=True):
+        if not run:
             halves.append(None)
             continue
         graph = asked.graph(size.size, in_place=in_place)
@@ -342,14 +361,14 @@ def _line(lab: Lab, asked: Asked, size: busbw.Size, watch: Watches | None) -> Me
         took = one.report.took_s(words.warmup_iterations)
         if one.report.error or took is None:
             because = explained(lab, asked.placement.hosts, one.report.error or "not all iterations were done")
-            raise Unfinished(f"{graph.name}, {size.size} bytes: {because}", (*played, one))
+            raise Unfinished(f"{graph.name}, {shown} bytes: {because}", (*played, one))
         wrong = one.report.wrong if words.validation else None
-        halves.append(nccl_report.side(collective, took, size=size.size, ranks=words.ranks, wrong=wrong))
+        halves.append(nccl_report.side(collective, took, size=shown, ranks=words.ranks, wrong=wrong))
         played.append(one)
         ideal = ideal or placed_ideal_s(graph, asked.placement, efficiency=efficiency(asked.engine))
     line = nccl_report.line_of(
         words,
-        size=size.size,
+        size=shown,
         count=size.count,
         out_of_place=halves[0],
         in_place=halves[1],

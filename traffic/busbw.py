@@ -50,7 +50,7 @@ class Collective(StrEnum):
     @property
     def checked_in_place(self) -> bool:
         """False where nccl-tests says N/A for what is wrong in place: there is no such call, and none is run."""
-        return self not in {Collective.ALL_TO_ALL, Collective.SEND_RECV}
+        return self not in {Collective.ALL_TO_ALL, Collective.ALL_TO_ALL_V, Collective.SEND_RECV}
 
 
 _WHOLE = {Collective.ALL_REDUCE, Collective.BROADCAST, Collective.REDUCE, Collective.SEND_RECV}

@@ -67,7 +67,7 @@ def together(name: str, parts: Sequence[Part], *, hosts: Sequence[str] = (), ran
     used = {buffer: [0] * count for buffer in Buffer}
     sends: list[Send] = []
     for part in parts:
-        sends += _moved(part, _bases(part, used), len(sends))
+        sends += moved(part, bases_of(part, used), len(sends))
     first = parts[0].graph
     return checked(
         Graph(
@@ -118,12 +118,12 @@ def _in_turn(graphs: Sequence[Graph], sends: Sequence[Send], compute_s: Sequence
             if all(told[earlier].src != send.src for earlier in after):
                 after += ends.get(send.src, ())
             told.append(replace(send, after=tuple(sorted(after))))
-        ends |= _ends(told, first)
+        ends |= ends_of(told, first)
         begin += len(graph.sends)
     return told
 
 
-def _ends(sends: Sequence[Send], first: int) -> dict[int, tuple[int, ...]]:
+def ends_of(sends: Sequence[Send], first: int) -> dict[int, tuple[int, ...]]:
     """For each rank in sends from `first` on, those of and to it that no other of its sends waits for."""
     open_ends: dict[int, set[int]] = {}
     for place, send in enumerate(sends[first:], start=first):
@@ -152,7 +152,7 @@ def _check_parts(parts: Sequence[Part], count: int) -> None:
         raise SpecError(found, allowed="all in place or none, elements of one size")
 
 
-def _bases(part: Part, used: dict[Buffer, list[int]]) -> dict[Buffer, int]:
+def bases_of(part: Part, used: dict[Buffer, list[int]]) -> dict[Buffer, int]:
     """Where the part's buffers begin: past all that its ranks hold already.
 
     In place, a graph's input and output take the same room, so that they move as one.
@@ -166,7 +166,7 @@ def _bases(part: Part, used: dict[Buffer, list[int]]) -> dict[Buffer, int]:
     return bases
 
 
-def _moved(part: Part, bases: Mapping[Buffer, int], shift: int) -> list[Send]:
+def moved(part: Part, bases: Mapping[Buffer, int], shift: int) -> list[Send]:
     """The part's sends, as the whole numbers ranks, sends and bytes."""
     return [
         replace(

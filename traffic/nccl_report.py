@@ -86,6 +86,12 @@ class Report:
     hosts: tuple[str, ...] = ()
     railbed: Mapping[str, object] = field(default_factory=dict)
     trouble: str = ""
+    communicators: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The hosts' places by communicator; one of all where nothing was split."""
+        return self.communicators or (tuple(range(len(self.hosts))),)
 
     @property
     def average_bus_bw(self) -> float:
@@ -112,8 +118,15 @@ def side(collective: Collective, took_s: float, *, size: int, ranks: int, wrong:
     return Side(took_s, moved.alg_bw, moved.bus_bw, wrong)
 
 
-def header(settings: Settings, hosts: Sequence[str] = ()) -> tuple[str, ...]:
-    """The lines before the first size."""
+def header(
+    settings: Settings, hosts: Sequence[str] = (), communicators: Sequence[Sequence[int]] = ()
+) -> tuple[str, ...]:
+    """The lines before the first size. Of several communicators, a rank is named as its own one's, that is its group.
+
+    Args:
+        communicators: places in `hosts`; none where all are one.
+    """
+    groups = communicators or [range(len(hosts))]
     empty = f"# {'':>10}  {'':>12}  {'':>8}  {'':>6}  {'':>6}"
     halves = [f"  {'time':>7}  {'algbw':>6}  {'busbw':>6}  {'#wrong':>6}"] * 2
     units = [f"  {'(us)':>7}  {'(GB/s)':>6}  {'(GB/s)':>6}  {'':>6}"] * 2
@@ -124,8 +137,9 @@ def header(settings: Settings, hosts: Sequence[str] = ()) -> tuple[str, ...]:
         "#",
         "# Using devices",
         *(
-            f"#  Rank {rank:2d} Group  0 Pid {0:6d} on {host:>10} device  0 [0000:00:00] {DEVICE}"
-            for rank, host in enumerate(hosts)
+            f"#  Rank {rank:2d} Group {group:2d} Pid {0:6d} on {hosts[place]:>10} device  0 [0000:00:00] {DEVICE}"
+            for group, places in enumerate(groups)
+            for rank, place in enumerate(places)
         ),
         "#",
         f"{empty}           out-of-place                       in-place          ",
@@ -166,7 +180,11 @@ def footer(report: Report) -> tuple[str, ...]:
 
 def table(report: Report) -> str:
     """All of it."""
-    lines = (*header(report.settings, report.hosts), *(text_line(line) for line in report.lines), *footer(report))
+    lines = (
+        *header(report.settings, report.hosts, report.communicators),
+        *(text_line(line) for line in report.lines),
+        *footer(report),
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -299,13 +317,17 @@ def _config(report: Report) -> dict[str, object]:
         "parallel_init": _truth(False),
         "per_iter_timing": _truth(False),
         "per_iter_skip": 0,
-        "devices": [_device(rank, host) for rank, host in enumerate(report.hosts)],
+        "devices": [
+            _device(rank, group, report.hosts[place])
+            for group, places in enumerate(report.groups)
+            for rank, place in enumerate(places)
+        ],
     }
 
 
-def _device(rank: int, host: str) -> dict[str, object]:
+def _device(rank: int, group: int, host: str) -> dict[str, object]:
     words = {"hostname": host, "device": 0, "device_hex": "0000:00:00", "device_info": DEVICE}
-    return {"rank": rank, "group": 0, "pid": 0, **words}
+    return {"rank": rank, "group": group, "pid": 0, **words}
 
 
 def _result(line: Line) -> dict[str, object]:

@@ -40,6 +40,16 @@ def read(path: Path, *, ranks: int | None = None, scale: float = 1.0) -> Graph:
 
 def parse(content: bytes, file: str, *, ranks: int | None = None, scale: float = 1.0) -> Graph:
     """As `read()`, from memory; `file` is what errors call it."""
+    return graph_of(parse_matrix(content, file, ranks=ranks, scale=scale), file)
+
+
+def read_matrix(path: Path, *, scale: float = 1.0) -> Matrix:
+    """The matrix of a file, its diagonal too. Raises SpecError with line and column."""
+    return parse_matrix(read_bytes(path), str(path), scale=scale)
+
+
+def parse_matrix(content: bytes, file: str, *, ranks: int | None = None, scale: float = 1.0) -> Matrix:
+    """As `read_matrix()`, from memory; `ranks` as in `read()`."""
     if not isfinite(scale) or scale < 0:
         raise SpecError(f"scale is {scale}", allowed="a finite number from 0")
     factor = Fraction(scale)
@@ -54,7 +64,7 @@ def parse(content: bytes, file: str, *, ranks: int | None = None, scale: float =
         raise whole_file(file, found, f"a square matrix: {len(rows[0])} rows")
     if not 2 <= (wanted := len(rows) if ranks is None else ranks) <= len(rows):
         raise whole_file(file, f"{wanted} ranks of a matrix of {len(rows)}", f"2 to {max(2, len(rows))}")
-    return graph_of(np.array([row[:wanted] for row in rows[:wanted]], dtype=np.int64), file)
+    return np.array([row[:wanted] for row in rows[:wanted]], dtype=np.int64)
 
 
 def graph_of(matrix: Matrix, name: str) -> Graph:
