@@ -162,5 +162,6 @@ class _Lowering:
         return self.done[key, rank]
 
     def graph(self) -> Graph:
-        rooms = {f"{buffer}_bytes": max(used) for buffer, used in self._used.items()}
-        return checked(replace(Graph(self.name, self.ranks, tuple(self.sends)), **rooms))
+        room = {buffer: max(used) for buffer, used in self._used.items()}
+        rooms = room[Buffer.INPUT], room[Buffer.OUTPUT], room[Buffer.SCRATCH]
+        return checked(Graph(self.name, self.ranks, tuple(self.sends), *rooms))
