@@ -37,7 +37,8 @@ MSCCL_COLLECTIVES = {
 }
 SIZED = frozenset({"minbytes", "maxbytes", "stepbytes", "stepfactor"})
 CHOSEN = {"minbytes": "-b", "maxbytes": "-e", "stepbytes": "-i", "stepfactor": "-f", "algorithm": "--algorithm",
-          "root": "-r", "communicators": "--communicators", "matrix": "--matrix", "skew": "--skew"}  # fmt: skip
+          "root": "-r", "communicators": "--communicators", "matrix": "--matrix",
+          "matrix_scale": "--matrix-scale", "skew": "--skew"}  # fmt: skip
 
 
 def refuse_beside(option: str, chosen: frozenset[str], words: frozenset[str], because: str) -> None:
@@ -53,7 +54,7 @@ def uneven(collective: Collective, options: Mapping[str, object], chosen: frozen
     """
     matrix, skew = options["matrix"], options["skew"]
     if collective is not Collective.ALL_TO_ALL_V:
-        words = frozenset({"matrix", "skew"})
+        words = frozenset({"matrix", "matrix_scale", "skew"})
         refuse_beside(str(collective), chosen, words, "alltoallv: others send everybody the same")
         return None
     if matrix and skew:

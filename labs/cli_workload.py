@@ -98,14 +98,14 @@ HowFar = Callable[[Sequence["RankProgress"]], str]
 def lines(size: int, messages: int, took_s: float, wrong: int | None, completion: Completion | None) -> tuple[str, ...]:
     """The table: one line of the whole, one of completion times, one of slowdowns."""
     found = [
-        f"# {'size':>10}  {'messages':>8}  {'time':>9}  {'algbw':>6}  #wrong",
-        f"# {'(B)':>10}  {'':>8}  {'(us)':>9}  (GB/s)",
+        f"# {'size':>10}  {'messages':>8}  {'time':>9}  {'algbw':>8}  #wrong",
+        f"# {'(B)':>10}  {'':>8}  {'(us)':>9}  {'(GB/s)':>8}",
         "  ".join(
             (
                 f"{size:12d}",
                 f"{messages:8d}",
                 f"{fitted(took_s * 1e6, 9):>9}",
-                f"{fitted(size / GB / took_s, 6):>6}",
+                f"{size / GB / took_s:8.5f}",
                 f"{'N/A' if wrong is None else wrong:>6}",
             )
         ),
