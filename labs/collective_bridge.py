@@ -141,8 +141,8 @@ def ranks_on(lab: Lab, hosts: Sequence[str] = (), *, rate_bps: int | None = None
                 raise SpecError(
                     f"card {card.number} of {host} has {len(card.ports)} ports", allowed="cards of one port"
                 )
-            rate = lab.fabric.link_at(host, card.ports[0].name).rate_bps
-            found.append(Rank(card.host, (card.number,), float(rate_bps or rate)))
+            rate = float(lab.fabric.link_at(host, card.ports[0].name).rate_bps)
+            found.append(Rank(card.host, (card.number,), float(rate_bps or rate), receive_bps=rate))
     if len(found) < 2:
         raise SpecError(f"{len(found)} ranks on {', '.join(hosts) or lab.name}", allowed="2 or more: a rank a card")
     return checked_placement(found)

@@ -234,8 +234,8 @@ def placed(lab: Lab, operation: Operation, rate_bps: int | None = None) -> Place
         found = addressing.nics(lab.fabric, host)
         card = found[turns[host] % len(found)]
         turns[host] += 1
-        rate = lab.fabric.link_at(host, card.ports[0].name).rate_bps
-        ranks.append(Rank(host, (card.number,), float(rate_bps or rate)))
+        rate = float(lab.fabric.link_at(host, card.ports[0].name).rate_bps)
+        ranks.append(Rank(host, (card.number,), float(rate_bps or rate), receive_bps=rate))
     return checked_placement(ranks)
 
 

@@ -33,10 +33,10 @@ def placed_ideal_s(graph: Graph, placement: Placement, *, efficiency: float = 1.
     Args:
         efficiency: payload bytes over bytes on the line, 0 to 1 (`wire_efficiency`).
     """
-    rates = placement.rates_bps()
+    out, into = placement.rates_bps(), placement.receive_bps()
     share = _share(efficiency)
     loads = placement.loads(graph)
-    return max(max(load.sent, load.received) * 8 / (rates[card] * share) for card, load in loads.items())
+    return max(max(load.sent / out[card], load.received / into[card]) * 8 / share for card, load in loads.items())
 
 
 def ring_all_reduce_s(

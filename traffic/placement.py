@@ -16,7 +16,8 @@ class Rank:
     """One rank's place.
 
     `nics`, from 1, are the cards it sends and receives with, its bytes spread evenly over them; ranks of one host may
-    share a card. `rate_bps` is the rate of each of its cards. `compute_scale` multiplies its compute times: 2 for an
+    share a card. `rate_bps` is the rate of each of its cards, `receive_bps` that at which it takes what comes: its
+    link's, where it sends slower than that; else the same. `compute_scale` multiplies its compute times: 2 for an
     accelerator of half the speed.
     """
 
@@ -24,6 +25,7 @@ class Rank:
     nics: tuple[int, ...] = (1,)
     rate_bps: float | None = None
     compute_scale: float = 1.0
+    receive_bps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Placement:
             if rank.rate_bps is None:
                 raise SpecError(f"rank {number} on {rank.host} has no rate", allowed="bit/s, more than 0")
             rates |= {(rank.host, nic): rank.rate_bps for nic in rank.nics}
+        return rates
+
+    def receive_bps(self) -> Mapping[tuple[str, int], float]:
+        """The rate at which each (host, card) receives. Raises SpecError where a rank has none."""
+        rates = dict(self.rates_bps())
+        for rank in self.ranks:
+            rates |= {(rank.host, nic): rank.receive_bps for nic in rank.nics if rank.receive_bps is not None}
         return rates
 
     def _check(self, graph: Graph) -> None:

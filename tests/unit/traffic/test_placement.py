@@ -27,6 +27,13 @@ def test_cards_are_shared_and_bundled() -> None:
     assert placed_ideal_s(graph, place, efficiency=0.5) == 16.0
 
 
+def test_who_sends_slower_than_its_link_still_receives_at_its_rate() -> None:
+    """A gather into one: at a tenth of the rate its senders bound it, not what the root takes."""
+    ranks = [Rank(name, rate_bps=800.0, receive_bps=8000.0) for name in "abcd"]
+    assert placed_ideal_s(gather(4, size=4000, root=0), checked_placement(ranks)) == pytest.approx(1000 * 8 / 800)
+    assert placed_ideal_s(ring_all_reduce(4, size=4000), checked_placement(ranks)) == pytest.approx(6000 * 8 / 800)
+
+
 def test_the_slowest_card_bounds() -> None:
     """A ring of four, one host on a tenth of the rate: its card takes ten times as long; a gather's root decides."""
     ranks = [Rank(name, rate_bps=800.0 if name == "slow" else 8000.0) for name in ("a", "b", "slow", "c")]
