@@ -106,8 +106,11 @@ def compare(
         _say_plan(lab, wanted)
         return 0
     rows = _played(lab, asic, wanted, job)
+    _show(lab, wanted, rows, file, form)
     _draw(lab, wanted, rows, file)
-    return _show(lab, wanted, rows, file, form)
+    if form == "table":
+        emit_line(f"plot: {file}")
+    return _judged(rows)
 
 
 def _words(option: str, text: str) -> tuple[str, ...]:
@@ -265,20 +268,20 @@ def _draw(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path) -> None
     from labs import run_dir
     from labs.scheme_plot import draw
 
-    run_dir.create_folder(file.absolute().parent)
     title = (
         f"{wanted.pattern.collective} by {wanted.pattern.algorithm}, {wanted.size.size / (1 << 20):.3g} MiB, "
         f"{len(wanted.placement.ranks)} ranks on {lab.fabric.name}"
     )
     try:
+        run_dir.create_folder(file.absolute().parent)
         draw(rows, file, title)
     except OSError as error:
         raise SpecError(f"--plot {file}: {error.strerror}", allowed="a file that can be written") from None
     run_dir.give_away(file)
 
 
-def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: str) -> int:
-    from traffic.scheme_rows import COLUMNS, cells, document, without_proof
+def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: str) -> None:
+    from traffic.scheme_rows import COLUMNS, cells, document
 
     job = rows[0].job
     if form == "json":
@@ -305,7 +308,12 @@ def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: s
             f"and one collective, {job.overlap:.0%} of it beside the computing; counts are of a run's "
             f"{wanted.warmup} + {wanted.iterations} iterations"
         )
-        emit_line(f"plot: {file}")
+
+
+def _judged(rows: Sequence[Row]) -> int:
+    """The exit code. Raises RunInvalid when a scheme has no valid repeat."""
+    from traffic.scheme_rows import without_proof
+
     if any(one.wrong for row in rows for one in row.repeats):
         return 1
     if because := without_proof(rows):

@@ -26,6 +26,7 @@ from labs.spec import derived_seed
 from traffic.bounds import placed_ideal_s, wire_efficiency
 from traffic.busbw import Size, rounded
 from traffic.engines.rc_settings import RcSettings, Recovery
+from traffic.errors import TrafficError
 from traffic.graph import Graph
 from traffic.patterns import Pattern
 from traffic.placement import Placement
@@ -116,7 +117,10 @@ def _repeat(lab: Lab, asic: SoftAsic, wanted: Comparison, entry: Entry, number: 
     _turn(lab, asic, entry.profile)
     rc = replace(entry.rc, seed=derived_seed(entry.rc.seed, f"repeat/{number}"))
     iterations = wanted.warmup + wanted.iterations
-    played = bridge.play(lab, wanted.graph, wanted.placement, rc, iterations=iterations, check=True)
+    try:
+        played = bridge.play(lab, wanted.graph, wanted.placement, rc, iterations=iterations, check=True)
+    except TrafficError as error:  # this run's affair: what was played before stands, and others have their turn
+        return Repeat(number, rc.seed, None, (), 0, 0, 0, 0, invalid_because=str(error))
     return repeat_of(number, played, warmup=wanted.warmup)
 
 

@@ -23,6 +23,7 @@ from topologies.fabric import Tier
 from traffic.engines.rc_plan import RcPlans
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
+from traffic.errors import TrafficError
 from traffic.graph import Graph
 from traffic.placement import Placement
 
@@ -250,6 +251,34 @@ def test_a_connection_that_fails_is_that_rows_affair(player: Player, capsys: Cap
     words = said(capsys, "--lb", "roce,kernel", "--cc", "none", "--repeat", "1", "--again", "0", code=3)
     assert "roce none: host1 to host2: no acknowledgement" in words.err
     assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["0/1", "1/1"]
+
+
+def test_a_run_that_does_not_start_is_an_invalid_repeat(player: Player, capsys: Capture) -> None:
+    """The second of all runs: the rows of the others are there, and it is started again."""
+    player.raises = TrafficError("host1: port 4791 in use")
+    words = said(capsys, "--lb", "kernel,roce", "--cc", "none", "--repeat", "1", "--again", "0", code=3)
+    assert "roce none: host1: port 4791 in use" in words.err
+    assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["1/1", "0/1"]
+    player.calls.clear()
+    words = said(capsys, "--lb", "kernel,roce", "--cc", "none", "--repeat", "1")
+    assert [line.split()[-1] for line in words.out.splitlines()[1:3]] == ["1/1", "1/2"]
+
+
+@pytest.mark.parametrize("raised", [PermissionError(13, "Permission denied"), RuntimeError("no font")])
+def test_a_plot_that_cannot_be_drawn_leaves_the_table(
+    player: Player, capsys: Capture, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    def draw(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("labs.scheme_plot.draw", draw)
+    capsys.readouterr()
+    argv = ["traffic", "compare", "--lb", "kernel", "--cc", "none", "--repeat", "1"]
+    assert run(argv) == 2
+    words = capsys.readouterr()
+    assert "1/1" in words.out
+    assert ("Permission denied" if isinstance(raised, OSError) else "no font") in words.err
+    del player
 
 
 def test_a_dry_run_plays_and_changes_nothing(player: Player, capsys: Capture) -> None:
