@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # The options that not every engine can honour, by engine.
 ENGINES: Mapping[str, frozenset[str]] = {
-    "rnic": frozenset({"check", "mtu", "qps", "split", "window", "recovery", "cc", "dilation", "delay_us",
-                       "fixed_port", "seed", "ib_timeout", "ib_retry_cnt"}),
+    "rnic": frozenset({"check", "mtu", "qps", "split", "window", "recovery", "any_order", "cc", "dilation",
+                       "delay_us", "fixed_port", "seed", "ib_timeout", "ib_retry_cnt"}),
     "iperf3": frozenset({"udp"}),
     "scapy": frozenset({"mtu", "fixed_port", "seed"}),
 }  # fmt: skip
@@ -52,12 +52,16 @@ def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: 
         return _iperf3(options)
     if name == "scapy":
         return _scapy(options, numbered)
+    window, recovery = _number(options["window"]), Recovery(str(options["recovery"]))
+    if options["any_order"] and recovery is not Recovery.SELECTIVE_REPEAT:
+        raise SpecError(f"--any-order with --recovery {recovery}", allowed=f"--recovery {Recovery.SELECTIVE_REPEAT}")
     return RcSettings(
         mtu=_number(options["mtu"]),
         qps=_number(options["qps"]),
         split=bool(options["split"]),
-        window=_number(options["window"]),
-        recovery=Recovery(str(options["recovery"])),
+        window=window,
+        recovery=recovery,
+        reorder=window if options["any_order"] else RcSettings().reorder,
         congestion=Congestion(str(options["cc"])),
         dilation=_number(options["dilation"]),
         dscp=_number(options["dscp"]),

@@ -93,6 +93,7 @@ def list_patterns(form: str) -> None:
 @click.option("--split", is_flag=True, help="Every message over all connections of its pair, not by turns.")
 @click.option("--window", type=click.IntRange(1, 65536), default=256, show_default=True, help="Packets under way.")
 @click.option("--recovery", type=click.Choice([str(one) for one in Recovery]), default="gbn", show_default=True)
+@click.option("--any-order", is_flag=True, help="sr: no packet that overtook another makes one lost, within a window.")
 @click.option("--cc", type=click.Choice([str(one) for one in Congestion]), default="none", show_default=True)
 @click.option("--dilation", type=click.IntRange(1), default=1, show_default=True, help="DCQCN's times, stretched.")
 @click.option("--dscp", type=click.IntRange(0, 63), default=26, show_default=True)

@@ -137,6 +137,13 @@ def test_json_is_nccl_tests_and_ours(player: Player, capsys: Capture, tmp_path: 
     assert player.settings.seed == 1
 
 
+def test_any_order_is_a_window_of_reordering(player: Player, capsys: Capture) -> None:
+    for more, reorder in (((), 3), (("--any-order",), 64)):
+        said(capsys, "alltoall", "-b", "1M", "--recovery", "sr", "--window", "64", *more)
+        assert isinstance(player.settings, RcSettings)
+        assert player.settings.reorder == reorder
+
+
 @pytest.mark.parametrize("engine", ["iperf3", "scapy"])
 def test_engines_without_data_say_that_nothing_was_checked(player: Player, capsys: Capture, engine: str) -> None:
     words = said(capsys, "all_reduce", "-b", "1M", "-n", "2", "--engine", engine, "-c", "0", "--format", "json")
@@ -220,6 +227,7 @@ def test_a_host_that_is_stopped_is_named_before_anything_starts(player: Player) 
             "--cc with --engine iperf3; allowed: --engine rnic",
         ),
         (("all_reduce", "--engine", "scapy", "-c", "1"), "--check with --engine scapy; allowed: --engine rnic"),
+        (("all_reduce", "--any-order"), "--any-order with --recovery gbn; allowed: --recovery sr"),
         (("all_reduce", "--udp"), "--udp with --engine rnic; allowed: --engine iperf3"),
         (("all_reduce", "--engine", "scapy", "-b", "8M"), "is 28672 packets of 4096 bytes; allowed: up to 4096"),
         (("all_reduce", "--engine", "iperf3", "-n", "99"), "100 iterations of 112 flows; allowed: up to 512"),
