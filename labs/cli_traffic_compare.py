@@ -38,7 +38,7 @@ MOST_RUNS = 1000
 
 
 @click.command("compare")
-@click.argument("pattern", default="all_reduce")
+@click.argument("pattern", default="alltoall")
 @click.option("--lb", default="kernel,roce,flowlet,spray,adaptive", show_default=True, help="Load balancing: modes of "
               "the hash engine, also as spray:round_robin, adaptive:packet.")  # fmt: skip
 @click.option("--cc", default="dcqcn,none", show_default=True, help="Congestion control: none, dcqcn (dcqcn-mlx), "
@@ -89,9 +89,10 @@ def compare(
 ) -> int:
     """Play PATTERN under every scheme of load balancing and congestion control, by turns, and set them side by side.
 
-    For each the lab plays its own profile with another choice among equal-cost paths for the collective's class; its
-    own is back at the end. One table, one plot. A row is the median of its valid repeats. Exit 1 when elements are
-    wrong, 3 when a scheme has no valid repeat: the table is there all the same.
+    PATTERN is alltoall unless another is named. For each the lab plays its own profile with another choice among
+    equal-cost paths for the collective's class; its own is back at the end. One table, one plot. A row is the median
+    of its valid repeats. Exit 1 when elements are wrong, 3 when a scheme has no valid repeat: the table is there all
+    the same.
     """
     from labs.dataplane.ecmp_schemes import scheme
 

@@ -47,8 +47,9 @@ ALGORITHMS: Mapping[Collective, Mapping[str, Build]] = {
         "halving": lambda n, size, _root, inside: made.halving_reduce_scatter(n, size=size, in_place=inside),
     },
     Collective.ALL_TO_ALL: {
-        "pairwise": lambda n, size, _root, inside: made.all_to_all(n, size=size, in_place=inside),
+        # nccl-tests posts all sends and receives in one group
         "at-once": lambda n, size, _root, inside: made.all_to_all(n, size=size, in_place=inside, in_flight=None),
+        "pairwise": lambda n, size, _root, inside: made.all_to_all(n, size=size, in_place=inside),
         "bruck": lambda n, size, _root, inside: made.bruck_all_to_all(n, size=size, in_place=inside),
     },
     # As nccl-tests generates it where nothing else is said: more to ranks further on.

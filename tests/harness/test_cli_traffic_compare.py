@@ -193,7 +193,7 @@ def test_json_has_every_repeat(player: Player, capsys: Capture, tmp_path: Path) 
 
 
 def test_half_of_a_step_is_idle_at_best_unless_told_otherwise(player: Player, capsys: Capture) -> None:
-    ideal_s = (8 << 20) * 7 / 4 * 8 / 1e9 * (4096 + 82) / 4096
+    ideal_s = (8 << 20) * 7 / 8 * 8 / 1e9 * (4096 + 82) / 4096
     player.took = dict.fromkeys(EcmpMode, ideal_s)
     one = ("--lb", "kernel", "--cc", "none", "--repeat", "1", "-b", "8M", "--format", "json")
     assert json.loads(said(capsys, *one).out)["rows"][0]["idle_share"] == pytest.approx(0.5)
@@ -285,6 +285,6 @@ def test_a_dry_run_plays_and_changes_nothing(player: Player, capsys: Capture) ->
     words = said(capsys, "--dry-run", "-b", "8M")
     assert (words.out, player.calls, player.asic.applied) == ("", [], [])
     assert "would be played 30 times (10 schemes, 3 repeats, each started 2 times at most)" in words.err
-    assert "11 s on the wire at least" in words.err  # 90 times 8 MiB x 7/4 at 1 Gbit/s, with headers
+    assert "5 s on the wire at least" in words.err  # 90 times 8 MiB x 7/8 at 1 Gbit/s, with headers
     assert "flowlet none: sr, any order, none, times x 1, RAILBED_ECMP *|3: mode flowlet, gap_us 820" in words.err
     assert not (run_dir() / "schemes").exists()
