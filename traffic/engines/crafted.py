@@ -38,18 +38,23 @@ READY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class CraftedSend:
-    """When a message began to leave and had left, in the last iteration; 0 for what did not happen."""
+    """When a message began to leave and had left, in the last iteration; 0 for what did not happen.
+
+    `sent` packets of it left, in all iterations.
+    """
 
     number: int
+    sent: int
     begun_ns: int
     done_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class CraftedExpect:
-    """How many packets of a message never came, of all iterations; when the last came, 0 unless all did."""
+    """How many packets of a message came, and never came, of all iterations; when the last did, 0 unless all did."""
 
     number: int
+    came: int
     missing: int
     done_ns: int
 
@@ -64,8 +69,6 @@ class CraftedRank:
     sends: tuple[CraftedSend, ...]
     expects: tuple[CraftedExpect, ...]
     overflow: int
-    sent: int
-    received: int
     ce: int
     strangers: int
 
@@ -100,9 +103,10 @@ class CraftedReport:
 
     @property
     def lost_packets(self) -> int:
-        """Packets that were sent and never came, or found a socket full."""
-        sent = sum(one.sent for one in self.ranks.values())
-        return max(0, sent - sum(one.received for one in self.ranks.values()))
+        """Packets that were sent and never came, or found a socket full: of messages both whose ends have reported."""
+        sent = {send.number: send.sent for one in self.ranks.values() for send in one.sends}
+        heard = [got for one in self.ranks.values() for got in one.expects if got.number in sent]
+        return max(0, sum(sent[got.number] - got.came for got in heard))
 
     @property
     def timeouts(self) -> int:

@@ -75,7 +75,7 @@ class Rank:
     sent_ns: dict[int, int] = field(default_factory=dict)
     began_ns: list[int] = field(default_factory=list)
     ended_ns: list[int] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("sent", "received", "ce", "strangers"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("ce", "strangers"), 0))
 
     def __post_init__(self) -> None:
         iterations = self.plan["iterations"]
@@ -86,6 +86,7 @@ class Rank:
             slots[one["psn"] : one["psn"] + one["packets"]] = [message] * one["packets"]
             self.arrived[one["number"]] = 0
         self.tasks = {one["number"]: one for one in self.plan["sends"]}
+        self.sent = dict.fromkeys(self.tasks, 0)
 
     @property
     def done(self) -> bool:
@@ -141,7 +142,7 @@ class Rank:
             if error.errno in {errno.ENOBUFS, errno.EAGAIN}:
                 return False
             raise
-        self.counts["sent"] += 1
+        self.sent[number] += 1
         self.active.popleft()
         if rate := self.plan["rate_bps"]:
             self.due_ns = max(self.due_ns, now) + round((len(packet) + ETHERNET_BYTES) * 8e9 / rate)
@@ -169,7 +170,6 @@ class Rank:
         if message is None:
             self.counts["strangers"] += 1
             return
-        self.counts["received"] += 1
         self.counts["ce"] += tos & CE == CE
         if message.took(psn):
             message.done_ns = time.monotonic_ns()
@@ -184,13 +184,19 @@ class Rank:
         expects = [
             {
                 "number": one.number,
+                "came": sum(one.came),
                 "missing": sum(times - count for count in one.came),
                 "done_ns": one.done_ns if one.lacking[-1] == 0 else 0,
             }
             for one in whole.values()
         ]
         sends = [
-            {"number": number, "begun_ns": self.begun_ns.get(number, 0), "done_ns": self.sent_ns.get(number, 0)}
+            {
+                "number": number,
+                "sent": self.sent[number],
+                "begun_ns": self.begun_ns.get(number, 0),
+                "done_ns": self.sent_ns.get(number, 0),
+            }
             for number in self.tasks
         ]
         said = {"rank": self.plan["rank"], "began_ns": self.began_ns, "ended_ns": self.ended_ns,
