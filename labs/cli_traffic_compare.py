@@ -5,6 +5,7 @@ What plays and draws is imported when it is needed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -266,13 +267,15 @@ def _said(job: Job, repeat: Repeat) -> str:
 
 
 def _draw(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path) -> None:
-    from labs import run_dir
+    from labs import index, run_dir
     from labs.scheme_plot import draw
 
     title = (
         f"{wanted.pattern.collective} by {wanted.pattern.algorithm}, {wanted.size.size / (1 << 20):.3g} MiB, "
         f"{len(wanted.placement.ranks)} ranks on {lab.fabric.name}"
     )
+    # Its list of fonts would land in the home of whoever is behind sudo, and belong to root there.
+    os.environ.setdefault("MPLCONFIGDIR", str(index.state_dir() / index.CACHE / "matplotlib"))
     try:
         run_dir.create_folder(file.absolute().parent)
         draw(rows, file, title)

@@ -4,7 +4,7 @@
 /var/lib/railbed/labs/<lab>/journal.jsonl  what has to be undone (labs/journal.py)
 /var/lib/railbed/locks/<lab>               held while something changes the lab; gone when nothing does
 /var/lib/railbed/lease/                    who measures or changes interfaces (labs/lease.py); gone when nobody does
-/var/lib/railbed/cache/                    what was found out about this boot's kernel; goes with the last lab
+/var/lib/railbed/cache/                    this boot's kernel as it was found, fonts for plots; goes with the last lab
 """
 
 from __future__ import annotations
