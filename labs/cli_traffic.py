@@ -27,7 +27,6 @@ from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
 from traffic.engines.rc_settings import MTUS, Congestion, Recovery
-from traffic.errors import TrafficError
 from traffic.nccl_report import FlowLine, Report, Settings, footer, header, json_document, railbed_part, text_line
 
 if TYPE_CHECKING:
@@ -43,8 +42,20 @@ class RunUnlessNamed(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click.Group."""
-        named = not args or args[0] in {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if named else ["run", *args])
+        if not args or args[0] in ctx.help_option_names:
+            return super().parse_args(ctx, args)
+        at = self._first_word(args)
+        named = at < len(args) and args[at] in self.commands
+        return super().parse_args(ctx, [args[at], *args[:at], *args[at + 1 :]] if named else ["run", *args])
+
+    def _first_word(self, args: list[str]) -> int:
+        """Where the first word stands that is neither an option nor what one takes."""
+        options = [one for command in self.commands.values() for one in command.params if isinstance(one, click.Option)]
+        taking = {name for one in options if not one.is_flag for name in one.opts}
+        at = 0
+        while at < len(args) and args[at].startswith("-"):
+            at += 2 if args[at] in taking else 1
+        return at
 
 
 @click.group(cls=RunUnlessNamed)
@@ -277,9 +288,10 @@ def _measure(lab: Lab, asked: bridge.Asked, form: str) -> tuple[list[bridge.Meas
             runs.append(one)
             if form == "table":
                 emit_line(text_line(one.line) + beside(one))
-    except TrafficError as error:
-        line.clear()
+    except RailbedError as error:
         return runs, error
+    finally:
+        line.clear()  # whatever is said next does not stand behind it
     return runs, None
 
 

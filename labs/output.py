@@ -57,9 +57,11 @@ class OneLine:
 
     def __init__(self) -> None:
         self.on = sys.stderr.isatty()
+        self._text = ""
 
     def __call__(self, text: str) -> None:
         """Write it over what stands there."""
+        self._text = text
         if self.on:
             width = shutil.get_terminal_size().columns
             with suppress(BrokenPipeError):  # as in `say`
@@ -68,7 +70,8 @@ class OneLine:
 
     def clear(self) -> None:
         """Leave an empty line, for a result."""
-        self("")
+        if self._text:
+            self("")
 
 
 class ShowsProgress(Protocol):

@@ -166,9 +166,11 @@ def text_line(line: Line) -> str:
 
 
 def footer(report: Report) -> tuple[str, ...]:
-    """The lines after the last size."""
+    """The lines after the last size; where it did not come to its end, one of ours first that says so."""
     okay = {None: "", True: "OK", False: "FAILED"}[report.okay]
+    failed = (f"# FAILED: {' '.join(report.trouble.split())}",) if report.trouble else ()
     return (
+        *failed,
         f"# {'Out of bounds values':<20} : {report.errors} {'FAILED' if report.errors else 'OK'}",
         f"# {'Avg bus bandwidth':<20} : {report.average_bus_bw:g} {okay}",
         "#",

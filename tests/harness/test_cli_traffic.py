@@ -13,6 +13,7 @@ from labs import collective_bridge as bridge
 from labs.cli import run
 from labs.cli_traffic import how_far
 from labs.collective_trouble import check_running, explained
+from labs.errors import NotReady
 from labs.lab import Lab, adopt_lab
 from labs.telemetry.samples import HostSample
 from traffic.engines.graphs import EngineSettings
@@ -191,7 +192,31 @@ def test_a_flow_that_fails_at_once_leaves_an_empty_table(player: Player, capsys:
     player.failed = "host1 to host2: no acknowledgement after all retries"
     words = said(capsys, "all_reduce", "-b", "1M", code=2)
     assert words.err.count("\n") == 1
+    assert "# FAILED: ring all-reduce of 8, 1048576 bytes: host1 to host2: no acknowledgement" in words.out
     assert "# Collective test concluded" in words.out
+
+
+@pytest.mark.parametrize(("raised", "code"), [(NotReady("asicd does not answer"), 2), (KeyboardInterrupt(), 130)])
+def test_no_trouble_is_glued_to_the_line_that_tells_how_far(
+    player: Player, capsys: Capture, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int
+) -> None:
+    """The lab's trouble, or an interrupt; what was measured before the lab's trouble is kept."""
+
+    def play(lab: Lab, graph: Graph, *more: Any, **words: Any) -> bridge.Played:
+        played = player.play(lab, graph, *more, **words)
+        if graph.input_bytes > 1 << 20:
+            raise raised
+        return played
+
+    player.ranks = (RankProgress(0, "host1", 3, 21, 7, 10**6, 2 * 10**6),)
+    monkeypatch.setattr(bridge, "play", play)
+    screen = Terminal(tty=True)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert run(["traffic", "all_reduce", "-b", "1M", "-e", "2M", "-f", "2"]) == code
+    last = screen.text.rpartition("\r\x1b[K")[2]
+    assert "iteration" not in last
+    out = capsys.readouterr().out
+    assert ("# FAILED: asicd does not answer" in out) == (code == 2)
 
 
 def test_a_host_of_another_lab_is_named_with_its_lab(player: Player, capsys: Capture) -> None:
@@ -252,6 +277,16 @@ def test_the_list_names_patterns_and_algorithms(capsys: Capture) -> None:
     found = json.loads(said(capsys, "list", "--format", "json").out)
     assert {"pattern": "alltoall", "algorithms": ["at-once", "pairwise", "bruck"]} in found["patterns"]
     assert "double-tree" in said(capsys, "list").out
+    assert json.loads(said(capsys, "--format", "json", "list").out) == found
+    assert json.loads(said(capsys, "--format=json", "list").out) == found
+
+
+def test_a_pattern_may_stand_behind_options(player: Player, capsys: Capture) -> None:
+    """What an option takes is no command, whatever it is called."""
+    said(capsys, "--split", "-b", "1M", "--hosts", "host1,host2", "alltoall")
+    assert player.calls is not None
+    assert player.calls[-1][0].ranks == 2
+    assert "no host list" in said(capsys, "--hosts", "list", "alltoall", code=2).err
 
 
 def test_help_names_the_commands(capsys: Capture) -> None:
