@@ -8,9 +8,9 @@ C/N, and the port marks the share p* of its packets at which what a cut takes is
 
 A cut comes tau and an exponential time of mean 1/(p R) after the last (`mark_probability`): this follows the state of
 one sender from cut to cut, and agrees with rnic's own reaction point under random marks to 1 % (tests/native). The
-fluid model (Zhu et al., "ECN or Delay: Lessons Learnt from Analysis of DCQCN and TIMELY", CoNEXT 2016;
-reference/ai-fabric.md §2.2) takes means of everything instead and finds a p* that is a fifth to a quarter lower
-(`fluid_mark_probability`). Both leave out what a queue does to marks: that they come in bursts.
+fluid model (Zhu et al., "ECN or Delay: Lessons Learnt from Analysis of DCQCN and TIMELY", CoNEXT 2016) takes means of
+everything instead and finds a lower p* (`fluid_mark_probability`). Both leave out what a queue does to marks: that
+they come in bursts.
 
 Dilation s: a port s times slower with every time s times as long and every rate s times as low, bytes as they are,
 has the same p* and the same queue.

@@ -7,7 +7,7 @@ Go-back-N sends all W again, selective repeat only the lost one, go-back-0 every
 a chance p of loss each packet costs 1, and each loss W more (1, all before it): (1-p)/(1+p(W-1)), 1-p and
 Mp/((1-p)^-M - 1) for messages of M packets. Where every n-th packet is lost, whatever it is, go-back-N has 1 - W/n,
 and go-back-0 never ends a message of n packets or more: the livelock of Guo et al., "RDMA over Commodity Ethernet at
-Scale", SIGCOMM 2016. The formulas: reference/ai-fabric.md §2.4. Pure.
+Scale", SIGCOMM 2016. Pure.
 """
 
 from __future__ import annotations

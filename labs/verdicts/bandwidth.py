@@ -3,7 +3,7 @@
 busbw is what the slowest link of a ring would have to carry, so it compares with a link's rate; of that a packet's
 headers, preamble and gap take their part (`traffic.bounds.wire_efficiency`). What is left is reached when nobody
 waits: 1 is as fast as can be, and more than that would be an error of the measurement. NCCL's own tests call a busbw
-below 0.90 of what it should be a failure (NCCL_TESTS_MIN_BW); V21 does too.
+below 0.90 of what it should be a failure (NCCL_TESTS_MIN_BW); so is it here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a collective puts on switches: do their byte counters say what its plan says?
 
     host1 ──► leaf1 ──► spine2 ──► leaf3 ──► host5     the plan, the paths and the frame format say how many bytes of
-                                                       its class leave by each port, answers included (V22: 0.5 %)
+                                                       its class leave by each port, answers included, within 0.5 %
 
 The plan knows nothing of the switches, the switches nothing of the plan: a packet sent twice, lost, of another size,
 in another class or on another path is a difference. So is anybody else who sends in that class.
@@ -15,7 +15,7 @@ from labs.telemetry.asic_counters import AsicCounters
 from labs.verdicts import Evidence, Fidelity, Verdict
 from traffic.carried import Carried, PortName
 
-WITHIN = 0.005  # V22
+WITHIN = 0.005
 MOST_ROWS = 12
 
 

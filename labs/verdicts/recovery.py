@@ -8,7 +8,7 @@ from labs.telemetry.samples import HostSample
 from labs.verdicts import Evidence, Fidelity, Verdict
 from labs.verdicts.health import STEAL_MOST, vouch
 
-# V7. A random loss of p over n packets happens n·p times, give or take √(n·p): 80 times in 20 000 packets of 1/256, and
+# A random loss of p over n packets happens n·p times, give or take √(n·p): 80 times in 20 000 packets of 1/256, and
 # of that error of 11 % a fifth at most is one of the share: 2 %. The rest is for the time at the begin and the end.
 SHARE_WITHIN = 0.10
 LEAST_LOSSES = 30  # below, chance alone moves the share by 4 %

@@ -1,4 +1,4 @@
-"""DCQCN on a real fabric (V14): N senders into one port get C/N each, by marks and not by pauses.
+"""DCQCN on a real fabric: N senders into one port get C/N each, by marks and not by pauses.
 
     host1 ┐
       …   ┼─► leaf1 ══ 200 Mbit/s ══► host9       N = 2, 4, 8 at 200 Mbit/s each
@@ -70,7 +70,7 @@ def rates(lab: Lab) -> dict[str, int]:
 
 @pytest.mark.parametrize("senders", SENDERS)
 def test_senders_share_a_port_by_marks_alone(lab: Lab, play: Play, note: Note, senders: int) -> None:
-    """V14: C/N within 5 %, Jain 0.98; CE and CNPs; no pause while steady; p* and q* within 30 %."""
+    """C/N within 5 %, Jain 0.98; CE and CNPs; no pause while steady; p* and q* within 30 %."""
     play(CURVE, rates(lab))
     run = congested(lab, sources(senders), SINK, SETTINGS, STEADY, rate_bps=RATE)
     p = mark_probability(POINT, capacity_bps=RATE, flows=senders, packet_bytes=WIRE)

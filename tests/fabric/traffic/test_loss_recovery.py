@@ -1,4 +1,4 @@
-"""Loss recovery on a real fabric (V7): what 1/256 of loss leaves of a link, by go-back-N, selective repeat, go-back-0.
+"""Loss recovery on a real fabric: what 1/256 of loss leaves of a link, by go-back-N, selective repeat, go-back-0.
 
     host1 ──► leaf1 ──► host2      100 Mbit/s of 4096-byte packets, 334 µs each; the wire into host2 loses
 
@@ -50,7 +50,7 @@ def settings(recovery: Recovery) -> RcSettings:
 
 @pytest.mark.parametrize("recovery", [Recovery.GO_BACK_N, Recovery.SELECTIVE_REPEAT])
 def test_random_loss_costs_what_theory_says(lab: Lab, lose: Lose, note: Note, recovery: Recovery) -> None:
-    """V7, 1/256 at random: go-back-N (1-p)/(1+p(W-1)), selective repeat 1-p, each within 10 %."""
+    """1/256 at random: go-back-N (1-p)/(1+p(W-1)), selective repeat 1-p, each within 10 %."""
     lose(Impairment(lose=1 / EVERY))
     run = recovered(lab, ENDS, settings(recovery), packets=PACKETS, messages=MESSAGES, rate_bps=RATE)
     if recovery is Recovery.GO_BACK_N:
@@ -64,7 +64,7 @@ def test_random_loss_costs_what_theory_says(lab: Lab, lose: Lose, note: Note, re
 
 
 def test_every_256th_lost(lab: Lab, lose: Lose, note: Note) -> None:
-    """V7, deterministic: go-back-N has 1 - W/256 within 10 %; go-back-0 completes no message of 4096 packets."""
+    """Every 256th: go-back-N has 1 - W/256 within 10 %; go-back-0 completes no message of 4096 packets."""
     lose(Impairment(every=EVERY))
     run = recovered(lab, ENDS, settings(Recovery.GO_BACK_N), packets=PACKETS, messages=MESSAGES, rate_bps=RATE)
     assert run.sent_past is not None
