@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from labs.cli_options import number_of
 from labs.errors import SpecError
 from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
 
@@ -52,22 +53,22 @@ def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: 
         return _iperf3(options)
     if name == "scapy":
         return _scapy(options, numbered)
-    window, recovery = _number(options["window"]), Recovery(str(options["recovery"]))
+    window, recovery = number_of(options["window"]), Recovery(str(options["recovery"]))
     if options["any_order"] and recovery is not Recovery.SELECTIVE_REPEAT:
         raise SpecError(f"--any-order with --recovery {recovery}", allowed=f"--recovery {Recovery.SELECTIVE_REPEAT}")
     return RcSettings(
-        mtu=_number(options["mtu"]),
-        qps=_number(options["qps"]),
+        mtu=number_of(options["mtu"]),
+        qps=number_of(options["qps"]),
         split=bool(options["split"]),
         window=window,
         recovery=recovery,
         reorder=window if options["any_order"] else RcSettings().reorder,
         congestion=Congestion(str(options["cc"])),
-        dilation=_number(options["dilation"]),
-        dscp=_number(options["dscp"]),
+        dilation=number_of(options["dilation"]),
+        dscp=number_of(options["dscp"]),
         delay_s=float(str(options["delay_us"])) / 1e6,
-        timeout_s=IB_TIMEOUT_S * 2 ** _number(options["ib_timeout"]),
-        retries=_number(options["ib_retry_cnt"]),
+        timeout_s=IB_TIMEOUT_S * 2 ** number_of(options["ib_timeout"]),
+        retries=number_of(options["ib_retry_cnt"]),
         fixed_port=bool(options["fixed_port"]),
         seed=numbered,
     )
@@ -75,7 +76,7 @@ def settings_of(options: Mapping[str, object], chosen: frozenset[str], *, seed: 
 
 def engine_seed(options: Mapping[str, object], seed: int) -> int:
     """What was said with --seed, else the lab's."""
-    return seed if options["seed"] is None else _number(options["seed"])
+    return seed if options["seed"] is None else number_of(options["seed"])
 
 
 def _iperf3(options: Mapping[str, object]) -> EngineSettings:
@@ -83,20 +84,16 @@ def _iperf3(options: Mapping[str, object]) -> EngineSettings:
     from traffic.flows import Transport
 
     transport = Transport.UDP if options["udp"] else Transport.TCP
-    return Iperf3Settings(transport, paced=options["rate"] is not None, dscp=_number(options["dscp"]))
+    return Iperf3Settings(transport, paced=options["rate"] is not None, dscp=number_of(options["dscp"]))
 
 
 def _scapy(options: Mapping[str, object], seed: int) -> EngineSettings:
     from traffic.engines.crafted_plan import CraftedSettings
 
-    mtu, dscp = _number(options["mtu"]), _number(options["dscp"])
+    mtu, dscp = number_of(options["mtu"]), number_of(options["dscp"])
     return CraftedSettings(mtu, dscp, fixed_port=bool(options["fixed_port"]), seed=seed)
 
 
 def _knowing(option: str) -> str:
     """The engines that know an option."""
     return " or ".join(f"--engine {name}" for name, known in ENGINES.items() if option in known)
-
-
-def _number(value: object) -> int:
-    return int(str(value))

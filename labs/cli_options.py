@@ -10,6 +10,7 @@ import click
 from labs import index
 from labs.errors import LabNotFound, SpecError
 from labs.request import check_lab_name
+from topologies.load import RATE_RULE, rate_of
 
 Command = Callable[..., Any]
 
@@ -27,6 +28,24 @@ def lab_option(command: Command) -> Command:
 def dry_run_option(command: Command) -> Command:
     """``--dry-run``, as `dry_run`."""
     return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
+
+
+def text_of(value: object) -> str | None:
+    """An option that may not have been said."""
+    return None if value is None else str(value)
+
+
+def number_of(value: object) -> int:
+    """A whole number, as click has checked it."""
+    return int(str(value))
+
+
+def rate_option(value: object) -> int | None:
+    """``--rate 90Mbit`` in bit/s. Raises SpecError."""
+    try:
+        return None if value is None else rate_of(str(value))
+    except ValueError:
+        raise SpecError(f"--rate {value}", allowed=RATE_RULE) from None
 
 
 def which(name: str | None) -> str:

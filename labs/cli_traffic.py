@@ -16,14 +16,13 @@ import click
 from labs import cli_by_file as by_file
 from labs import cli_traffic_compare, run_dir
 from labs.cli_engines import ENGINES, engine_seed, given, settings_of
-from labs.cli_options import dry_run_option, lab_option, which
+from labs.cli_options import dry_run_option, lab_option, number_of, rate_option, text_of, which
 from labs.cli_workload import AskedWorkload, play_workload
 from labs.errors import RailbedError, RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
 from labs.output import OneLine, emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
 from topologies.errors import Where
-from topologies.load import RATE_RULE, rate_of
 from topologies.units import GBIT
 from traffic.busbw import parse_size
 from traffic.engines.rc_settings import MTUS, Congestion, Recovery
@@ -166,8 +165,8 @@ def _asked(
     from traffic.patterns import Pattern, pattern
 
     engine = settings_of(options, chosen, seed=lab.seed)
-    hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
-    placement = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    hosts = [word for word in (text_of(options["hosts"]) or "").split(",") if word]
+    placement = bridge.ranks_on(lab, hosts, rate_bps=rate_option(options["rate"]))
     if name is None:
         file = Path(str(options["workload"]))
         by_file.refuse_beside("--workload", chosen, frozenset(by_file.CHOSEN) - by_file.SIZED, "what the file says")
@@ -176,16 +175,16 @@ def _asked(
             by_file.refuse_beside("--workload", chosen, by_file.SIZED, "the file's own sizes")
             return _asked_workload(lab, file, found, options, chosen)
     else:
-        found = pattern(name, _text(options["algorithm"]))
+        found = pattern(name, text_of(options["algorithm"]))
         uneven = by_file.uneven(found.collective, options, chosen, engine_seed(options, lab.seed))
         found = replace(found, uneven=uneven)
     ranks = found.ranks or len(placement.ranks)
     placement = by_file.first_ranks(placement, ranks, str(options["matrix"] or options["workload"] or name))
-    split = by_file.communicators(_text(options["communicators"]), ranks) if name is not None else ()
+    split = by_file.communicators(text_of(options["communicators"]), ranks) if name is not None else ()
     if split and found.ranks:
         raise SpecError("--communicators with a matrix", allowed="a pattern or a skew: a matrix is of all its ranks")
     least = parse_size(str(options["minbytes"]))
-    most = parse_size(_text(options["maxbytes"]) or str(least))
+    most = parse_size(text_of(options["maxbytes"]) or str(least))
     if found.uneven is not None and found.uneven.fixed is not None:
         least = most = found.uneven.fixed
     settings = Settings(
@@ -194,12 +193,12 @@ def _asked(
         least_bytes=least,
         most_bytes=most,
         step_bytes=parse_size(str(options["stepbytes"])),
-        step_factor=_number(options["stepfactor"]),
-        iterations=_number(options["iters"]),
-        warmup_iterations=_number(options["warmup_iters"]),
-        validation=_number(options["check"]) if options["engine"] == "rnic" else 0,
+        step_factor=number_of(options["stepfactor"]),
+        iterations=number_of(options["iters"]),
+        warmup_iterations=number_of(options["warmup_iters"]),
+        validation=number_of(options["check"]) if options["engine"] == "rnic" else 0,
     )
-    asked = bridge.Asked(found, placement, settings, engine, root=_number(options["root"]), communicators=split)
+    asked = bridge.Asked(found, placement, settings, engine, root=number_of(options["root"]), communicators=split)
     if options["engine"] != "rnic" or found.build is not None:
         asked.refuse(lab)
     return asked
@@ -211,36 +210,21 @@ def _asked_workload(
     """A file is played once, unless `-n` or `-w` was said: its starts and sizes are those of one run."""
     from labs import collective_bridge as bridge
 
-    hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
-    places = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    hosts = [word for word in (text_of(options["hosts"]) or "").split(",") if word]
+    places = bridge.ranks_on(lab, hosts, rate_bps=rate_option(options["rate"]))
     asked = AskedWorkload(
         file,
         graph,
         by_file.first_ranks(places, graph.ranks, str(file)),
         settings_of(options, chosen, seed=lab.seed),
-        iterations=_number(options["iters"]) if "iters" in chosen else 1,
-        warmup=_number(options["warmup_iters"]) if "warmup_iters" in chosen else 0,
+        iterations=number_of(options["iters"]) if "iters" in chosen else 1,
+        warmup=number_of(options["warmup_iters"]) if "warmup_iters" in chosen else 0,
         check=options["engine"] == "rnic" and bool(options["check"]),
     )
     if not asked.messages:
         raise SpecError("found no message between ranks", allowed="1 or more", where=Where(str(file)))
     bridge.refuse(lab, graph, asked.placement, asked.engine, asked.warmup + asked.iterations)
     return asked
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: object) -> int:
-    return int(str(value))
-
-
-def _rate(text: str | None) -> int | None:
-    try:
-        return None if text is None else rate_of(text)
-    except ValueError:
-        raise SpecError(f"--rate {text}", allowed=RATE_RULE) from None
 
 
 def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import click
 
 from labs.cli_counters import soft_asic_of
-from labs.cli_options import dry_run_option, lab_option, which
+from labs.cli_options import dry_run_option, lab_option, number_of, rate_option, text_of, which
 from labs.errors import RunInvalid, SpecError
 from labs.lab import Lab, adopt_lab
 from labs.output import emit_json, emit_line, emit_table, say
 from labs.status import SCHEMA
-from topologies.load import RATE_RULE, rate_of
 from traffic.busbw import parse_size
 from traffic.engines.rc_settings import MTUS, Congestion, RcSettings, Recovery, dilation
 
@@ -145,13 +144,13 @@ def _wanted(
     from labs.scheme_bridge import Comparison, Entry, size_of
     from traffic.patterns import pattern
 
-    found = pattern(name, _text(options["algorithm"]))
-    hosts = [word for word in (_text(options["hosts"]) or "").split(",") if word]
-    placement = bridge.ranks_on(lab, hosts, rate_bps=_rate(_text(options["rate"])))
+    found = pattern(name, text_of(options["algorithm"]))
+    hosts = [word for word in (text_of(options["hosts"]) or "").split(",") if word]
+    placement = bridge.ranks_on(lab, hosts, rate_bps=rate_option(options["rate"]))
     size = size_of(found, placement, parse_size(str(options["size"])))
-    classes = classes_of(asic.profile, lab.fabric, _number(options["dscp"]))
+    classes = classes_of(asic.profile, lab.fabric, number_of(options["dscp"]))
     asked = options["gap_us"]
-    gap = flowlet_gap_us(asic.profile, lab.fabric, classes) if asked is None else _number(asked)
+    gap = flowlet_gap_us(asic.profile, lab.fabric, classes) if asked is None else number_of(asked)
     profiles = {one: with_scheme(asic.profile, one, classes=classes, gap_us=gap) for one in schemes}
     return Comparison(
         found,
@@ -162,52 +161,37 @@ def _wanted(
             for one in schemes
             for word, which_set in sets.items()
         ),
-        found.graph(len(placement.ranks), size.size, root=_number(options["root"])),
-        iterations=_number(options["iters"]),
-        warmup=_number(options["warmup_iters"]),
-        repeats=_number(options["repeat"]),
-        again=_number(options["again"]),
+        found.graph(len(placement.ranks), size.size, root=number_of(options["root"])),
+        iterations=number_of(options["iters"]),
+        warmup=number_of(options["warmup_iters"]),
+        repeats=number_of(options["repeat"]),
+        again=number_of(options["again"]),
     )
 
 
 def _settings(lab: Lab, one: Scheme, cc: Congestion, placement: Placement, options: dict[str, object]) -> RcSettings:
-    window, recovery = _number(options["window"]), str(options["recovery"])
+    window, recovery = number_of(options["window"]), str(options["recovery"])
     chosen = Recovery(recovery) if recovery != AUTO else _recovery(one)
     any_order = recovery == AUTO and chosen is Recovery.SELECTIVE_REPEAT
     stretched = options["dilation"]
     return RcSettings(
-        mtu=_number(options["mtu"]),
-        qps=_number(options["qps"]),
+        mtu=number_of(options["mtu"]),
+        qps=number_of(options["qps"]),
         split=bool(options["split"]),
         window=window,
         recovery=chosen,
         reorder=window if any_order else RcSettings().reorder,
         congestion=cc,
-        dilation=dilation(cc, min(placement.rates_bps().values())) if stretched is None else _number(stretched),
-        dscp=_number(options["dscp"]),
+        dilation=dilation(cc, min(placement.rates_bps().values())) if stretched is None else number_of(stretched),
+        dscp=number_of(options["dscp"]),
         fixed_port=bool(options["fixed_port"]),
-        seed=lab.seed if options["seed"] is None else _number(options["seed"]),
+        seed=lab.seed if options["seed"] is None else number_of(options["seed"]),
     )
 
 
 def _recovery(one: Scheme) -> Recovery:
     """Go-back-N takes every packet out of order for a loss."""
     return Recovery.SELECTIVE_REPEAT if one.by_packet or one.by_flowlet else Recovery.GO_BACK_N
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: object) -> int:
-    return int(str(value))
-
-
-def _rate(text: str | None) -> int | None:
-    try:
-        return None if text is None else rate_of(text)
-    except ValueError:
-        raise SpecError(f"--rate {text}", allowed=RATE_RULE) from None
 
 
 def _job(wanted: Comparison, compute_us: float | None, overlap: float) -> Job:
