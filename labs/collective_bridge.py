@@ -54,7 +54,8 @@ class Played:
     """A graph that was played on a lab.
 
     `counted` is what the soft ASIC counted meanwhile, None without one. `cpu_left` is the share of the processors'
-    time that nobody used; `disturbed` is why the lease says it was no quiet moment.
+    time that nobody used; `disturbed` is why the lease says it was no quiet moment. `queues` are those that its class
+    goes through, None for any.
     """
 
     report: GraphReport
@@ -62,6 +63,7 @@ class Played:
     cpu_left: float
     counted: AsicCounters | None = None
     disturbed: str | None = None
+    queues: frozenset[int] | None = None
 
     @property
     def rc(self) -> RcReport:
@@ -82,18 +84,25 @@ class Played:
 
     @property
     def dropped(self) -> int:
-        """Packets that switches, their cables and hosts' queues lost, by what the soft ASIC counts."""
+        """Packets that switches, their cables and hosts' queues lost, by what the soft ASIC counts.
+
+        Of queues those of its own class; a cable does not tell classes apart.
+        """
         queues, ports = (self.counted.queues, self.counted.ports) if self.counted else ((), ())
-        refused = sum(queue.dropped_packets + queue.ingress_packets + queue.lost_packets for queue in queues)
+        own = [one for one in queues if self.queues is None or one.queue in self.queues]
+        refused = sum(queue.dropped_packets + queue.ingress_packets + queue.lost_packets for queue in own)
         return refused + sum(port.wire_dropped + port.watchdog_rx_dropped + port.receiver_dropped for port in ports)
 
     @property
     def lost_packets(self) -> int:
         """Packets that were really lost, wherever. One sent again because others overtook it is none of them.
 
-        Where nobody counted a loss, each time-out stands for one.
+        rnic knows what its hosts lost, which comes on top of what the fabric did; other engines miss at the far end
+        what was lost anywhere. Where nobody counted a loss, each time-out stands for one.
         """
-        return self.dropped + self.report.lost_packets or self.report.timeouts
+        if isinstance(self.report, RcReport):
+            return self.dropped + self.report.lost_packets or self.report.timeouts
+        return max(self.dropped, self.report.lost_packets) or self.report.timeouts
 
     @property
     def invalid_because(self) -> str | None:
@@ -155,11 +164,16 @@ def addresses(lab: Lab, family: int = 4) -> Addresses:
 
 @dataclass
 class Playing:
-    """A graph under way on a lab. `patience_s` is after how long it is given up unless one says otherwise."""
+    """A graph under way on a lab.
+
+    `patience_s` says of a number of iterations after how long they are given up unless one says otherwise; of
+    `iterations` it waits for the end, fewer once it is to end soon.
+    """
 
     lab: Lab
     run: RunningGraph
-    patience_s: float
+    patience_s: Callable[[int], float]
+    iterations: int
     held: lease.Lease
     watch: HostWatch
     before: AsicCounters | None
@@ -174,7 +188,9 @@ class Playing:
         """Have it end after an iteration that begins soon. Raises SpecError for an engine that cannot."""
         if not isinstance(self.run, RcRun):
             raise SpecError("a graph without end", allowed="rnic: others play so many iterations")
-        self.run.end_soon()
+        last = self.run.end_soon()
+        # Those that have come to their end do not answer any more.
+        self.iterations = last - min((one.iterations for one in self.progress()), default=last)
 
     def finish(self, within: float | None = None, watch: Watches | None = None) -> Played:
         """Wait for its end, at most `within` seconds.
@@ -184,7 +200,7 @@ class Playing:
         Args:
             watch: is told how far it is, now and then.
         """
-        limit = (self.patience_s if within is None else within) * self.lab.timeout_scale
+        limit = (self.patience_s(self.iterations) if within is None else within) * self.lab.timeout_scale
         run = self.run
         return self._ended(lambda: run.finish(limit, watch) if isinstance(run, RcRun) else run.finish(limit))
 
@@ -201,6 +217,7 @@ class Playing:
                 (idle - self.began[0]) / max(1, total - self.began[1]),
                 self.lab.asic.counters() - self.before if self.lab.asic and self.before else None,
                 self.held.disturbed(),
+                queues_of(self.lab, report.dscp),
             )
         return self._played
 
@@ -225,19 +242,21 @@ def playing(
     Raises SpecError for what cannot be played, TrafficError for a host where the engine does not start.
     """
     plan = planned(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
-    patience = max(LEAST_S, PATIENCE * placed_ideal_s(plan.graph, placement) * iterations) + plan.extra_s
-    patience += PATIENCE * computing_s(plan.graph) * iterations
+    ideal_s, computing = placed_ideal_s(plan.graph, placement), computing_s(plan.graph)
     check_running(lab, placement.hosts)
 
     def start(node: str, argv: tuple[str, ...]) -> SpokenTo:
         return in_network(node, lab.deployment.netns(lab.node(node).name), argv)
+
+    def patience_s(count: int) -> float:
+        return max(LEAST_S, PATIENCE * ideal_s * count) + PATIENCE * computing * count + plan.extra_s
 
     with lease.measuring(lab.name, graph.name) as held, ExitStack() as stack:
         before = lab.asic.counters() if lab.asic else None
         run = plan.start(start)
         stack.callback(run.stop)
         watch = stack.enter_context(HostWatch())
-        yield Playing(lab, run, patience, held, watch, before, cpu_time())
+        yield Playing(lab, run, patience_s, iterations, held, watch, before, cpu_time())
 
 
 def play(
@@ -262,6 +281,14 @@ def play(
     """
     with playing(lab, graph, placement, settings, iterations=iterations, check=check) as run:
         return run.finish(within, watch)
+
+
+def queues_of(lab: Lab, dscp: int) -> frozenset[int] | None:
+    """The queues that packets of a class go through, on whichever port; None without a soft ASIC."""
+    if lab.asic is None:
+        return None
+    ports = [(node.name, port.name) for node in lab.fabric.nodes for port in lab.fabric.ports(node)]
+    return frozenset(lab.asic.profile.port(*port).queue_of_dscp(dscp) for port in ports)
 
 
 def cpu_time(stat: Path = Path("/proc/stat")) -> tuple[int, int]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from labs.collective_bridge import addresses, cpu_time, ranks_on
+from labs.collective_bridge import LEAST_S, PATIENCE, Played, addresses, cpu_time, playing, queues_of, ranks_on
+from labs.telemetry.asic_counters import AsicCounters, QueueCounters
+from labs.telemetry.asicd_counters import AsicdCounters
+from labs.telemetry.samples import HostSample
 from topologies.builders import dual_plane, leaf_spine, rails
 from topologies.errors import SpecError
 from topologies.fabric import Fabric
 from topologies.units import GBIT, MBIT
+from traffic.bounds import placed_ideal_s
+from traffic.collectives import send_recv
+from traffic.engines.rc_report import RcReport
+from traffic.engines.rnic_rc import MOST_ITERATIONS, RankProgress, RcRun
 
 
 def lab(fabric: Fabric) -> Any:
@@ -50,3 +58,81 @@ def test_waiting_for_disks_is_idle_too(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  10 1 5 70 8 1 2 3 99 99\ncpu0 1 1 1 1\n")
     assert cpu_time(stat) == (78, 100)
+
+
+class Endless(RcRun):
+    """A run that only pretends: two hosts, of which one has done 40 iterations and one 42, to end after 50."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def progress(self) -> tuple[RankProgress, ...]:
+        return tuple(RankProgress(rank, f"host{rank + 1}", 40 + 2 * rank, 50, 0, 0, 0) for rank in (0, 1))
+
+    def end_soon(self) -> int:
+        return 50
+
+    def finish(self, timeout: float, watch: object = None) -> Any:
+        del watch
+        self.waited.append(timeout)
+        return SimpleNamespace(dscp=26)
+
+    def stop(self) -> Any:
+        return self.finish(0.0)
+
+
+def test_what_is_to_end_soon_is_waited_for_as_long_as_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for as long as the million iterations it might have played."""
+    fabric, run = leaf_spine(1, 2, 1, host_rate=MBIT), Endless()
+    monkeypatch.setattr("labs.collective_bridge.check_running", lambda *_: None)
+    plan = SimpleNamespace(graph=(graph := send_recv(2, size=10**6)), extra_s=3.0, start=lambda _: run)
+    monkeypatch.setattr("labs.collective_bridge.planned", lambda *_, **__: plan)
+    monkeypatch.setattr("labs.lease.measuring", lambda *_: nullcontext(SimpleNamespace(disturbed=lambda: None)))
+    live: Any = SimpleNamespace(fabric=fabric, name="lab", asic=None, timeout_scale=1.0)
+    placement = ranks_on(live)
+    least_s = placed_ideal_s(graph, placement)
+    with playing(live, graph, placement, iterations=MOST_ITERATIONS) as under_way:
+        assert under_way.patience_s(under_way.iterations) > PATIENCE * least_s * MOST_ITERATIONS
+        under_way.end_soon()
+        under_way.finish()
+    assert run.waited[0] == pytest.approx(PATIENCE * least_s * 10 + 3.0)
+    assert run.waited[0] > LEAST_S
+
+
+class Rnic(RcReport):
+    """A report of rnic's whose hosts lost three packets."""
+
+    lost_packets, timeouts = 3, 9
+
+
+def played(lost: int, dropped: dict[int, int], queues: frozenset[int] | None = None, found: Any = None) -> Played:
+    found = found or SimpleNamespace(lost_packets=lost, timeouts=0)
+    counted = AsicCounters(
+        "lab",
+        (),
+        tuple(QueueCounters("leaf1", "eth1", queue, lost_packets=count) for queue, count in dropped.items()),
+        (),
+        (),
+        AsicdCounters(),
+    )
+    return Played(found, HostSample(1.0, 0.0, 0.0), 1.0, counted, queues=queues)
+
+
+def test_what_other_classes_lost_is_not_the_collectives() -> None:
+    fabric = leaf_spine(1, 2, 1)
+    profile = SimpleNamespace(port=lambda *_: SimpleNamespace(queue_of_dscp={26: 3, 0: 1}.__getitem__))
+    live: Any = SimpleNamespace(fabric=fabric, asic=SimpleNamespace(profile=profile))
+    without: Any = SimpleNamespace(asic=None)
+    assert queues_of(live, 26) == frozenset({3})
+    assert queues_of(live, 0) == frozenset({1})
+    assert queues_of(without, 26) is None
+    assert played(0, {1: 5, 3: 2}, frozenset({3})).dropped == 2
+    assert played(0, {1: 5, 3: 2}).dropped == 7
+
+
+def test_what_was_missed_at_the_far_end_is_not_counted_twice() -> None:
+    assert played(2, {3: 2}).lost_packets == 2
+    assert played(3, {3: 2}).lost_packets == 3
+    rnic = Rnic.__new__(Rnic)
+    assert played(3, {3: 2}, found=rnic).lost_packets == 5
+    assert played(3, {}, found=rnic).lost_packets == 3
