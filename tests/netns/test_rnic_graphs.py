@@ -220,6 +220,17 @@ def test_ranks_say_how_far_they_are_and_agree_on_their_last_iteration(hosts: tup
     assert run.progress() == ()
 
 
+def test_a_last_iteration_that_is_not_done_may_be_put_off(hosts: tuple[str, ...]) -> None:
+    """As where some rank was too far for the first one: data is that of the last one played, on every rank."""
+    run = started(ring_all_reduce(3, size=30_000, in_place=True), hosts, iterations=100_000)
+    first = run.end_soon()
+    for process in run.processes.values():
+        process.write(f"last {first + 50}\n")
+    run.plans = replace(run.plans, iterations=first + 50)
+    report = run.finish(timeout=30)
+    assert (report.error, report.wrong, report.done) == (None, 0, first + 50)
+
+
 def test_who_is_ended_at_once_has_checked_nothing(hosts: tuple[str, ...]) -> None:
     run = started(ring_all_reduce(3, size=300_000), hosts, iterations=100_000)
     report = run.stop()

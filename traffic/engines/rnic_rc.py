@@ -31,9 +31,12 @@ LOOK_S = 0.02
 # How often whoever watches is told how far it is, and how long one answer to that may take.
 TELL_EVERY_S = 0.5
 TOLD_S = 2.0
-# What runs until it is told to end: the most iterations rnic takes, and how far ahead their last is set.
+# What runs until it is told to end: the most iterations rnic takes, how far ahead their last is set, and for how long
+# it is looked at how fast they are. Where some rank was too far for it, a later one is asked for, twice as far ahead.
 MOST_ITERATIONS = 1_000_000
 AHEAD_S = 0.5
+RATED_S = 0.1
+MOST_ASKED = 4
 PROGRESS = re.compile(
     r"^progress iterations=(\d+) of=(\d+) messages=(\d+) sent_bytes=(\d+) received_bytes=(\d+) number=(\d+)$",
     re.MULTILINE,
@@ -116,17 +119,29 @@ class RcRun:
 
         Raises TrafficError when some rank was too far for that: then only `stop` ends them all.
         """
-        before = self.progress()
-        most = max((one.iterations for one in before), default=0)
-        lasted = time.monotonic() - self.began_ns / 1e9
-        last = min(most + 2 + math.ceil(most / max(lasted, AHEAD_S) * AHEAD_S), self.plans.iterations)
-        for process in self.processes.values():
-            process.write(f"last {last}\n")
-        odd = [f"{one.host} (rank {one.rank}) ends after {one.of}" for one in self.progress() if one.of != last]
-        if odd:
-            raise TrafficError(f"not all ranks end after {last} iterations: {'; '.join(odd)}")
-        self.plans = replace(self.plans, iterations=last)
-        return last
+        ahead_s, last, odd = AHEAD_S, 0, list[str]()
+        for _ in range(MOST_ASKED):
+            most, rate = self._speed()
+            last = min(max(last, most + 2) + math.ceil(rate * ahead_s), self.plans.iterations)
+            for process in self.processes.values():
+                process.write(f"last {last}\n")
+            odd = [f"{one.host} (rank {one.rank}) ends after {one.of}" for one in self.progress() if one.of != last]
+            if not odd:
+                self.plans = replace(self.plans, iterations=last)
+                return last
+            ahead_s *= 2
+        raise TrafficError(f"not all ranks end after {last} iterations: {'; '.join(odd)}")
+
+    def _speed(self) -> tuple[int, float]:
+        """How many iterations the foremost rank has done, and how many it does a second now, whatever was before."""
+        begun, first = self.clock(), self._foremost()
+        with suppress(RailbedError):
+            next(iter(self.processes.values())).wait_ready("done\n", RATED_S)
+        most = self._foremost()
+        return most, max(0, most - first) / max(self.clock() - begun, RATED_S)
+
+    def _foremost(self) -> int:
+        return max((one.iterations for one in self.progress()), default=0)
 
     def finish(self, timeout: float, watch: Watches | None = None) -> RcReport:
         """Wait until every rank's part is done, at most `timeout` seconds, and report. Leaves no process behind.

@@ -85,6 +85,7 @@ struct graph {
 	struct held *held;
 	uint32_t held_count, held_room;
 	uint32_t rank, numbers, iterations, iteration;
+	uint32_t last; /* so many iterations are played, fewer than planned; 0 when nobody asked for that */
 };
 
 static inline void *graph_grow(void *list, uint32_t count, uint32_t *room, size_t bytes)
@@ -341,6 +342,12 @@ static inline uint64_t graph_wrong(const struct graph *g)
 	return wrong;
 }
 
+/* How many iterations are played, as far as is known by now. */
+static inline uint32_t graph_end(const struct graph *g)
+{
+	return g->last ? g->last : g->iterations;
+}
+
 /* The task a message number of the wire means; GRAPH_NONE for one that nobody expects (now or later). */
 static inline uint32_t graph_expected(const struct graph *g, uint32_t number)
 {
@@ -455,7 +462,7 @@ static inline void graph_take_asides(struct graph *g, uint64_t now)
  */
 static inline void graph_prepare(struct graph *g)
 {
-	if (!g->iteration || (g->check_count && g->iteration + 1 == g->iterations))
+	if (!g->iteration || (g->check_count && g->iteration + 1 == graph_end(g)))
 		graph_fill(g);
 }
 

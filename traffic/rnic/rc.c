@@ -60,7 +60,7 @@ static void play_graph(struct rc *rc, uint64_t now)
 	struct graph *g = &rc->plan.graph;
 	uint32_t task;
 
-	if (g->iteration == g->iterations)
+	if (g->iteration == graph_end(g))
 		return;
 	for (;;) {
 		while ((task = graph_next(g, now)) != GRAPH_NONE)
@@ -68,7 +68,7 @@ static void play_graph(struct rc *rc, uint64_t now)
 		if (g->left)
 			return;
 		rc->ended_ns[g->iteration] = now;
-		if (++g->iteration == g->iterations)
+		if (++g->iteration == graph_end(g))
 			break;
 		begin_iteration(rc, now);
 	}
@@ -120,11 +120,14 @@ static uint64_t turn(struct rc *rc, uint64_t now)
 	return more ? now : until;
 }
 
-/* An iteration's data is known only where it begins: so the one under way cannot become the last. */
+/*
+ * An iteration's data is known only where it begins: so the one under way cannot become the last. Whoever had a last
+ * one, and has not done it, may be given a later one: some peer was too far for the first.
+ */
 static void end_after(struct graph *g, uint64_t iterations)
 {
-	if (iterations >= (uint64_t)g->iteration + 2 && iterations < g->iterations)
-		g->iterations = (uint32_t)iterations;
+	if (g->iteration < graph_end(g) && iterations >= (uint64_t)g->iteration + 2 && iterations <= g->iterations)
+		g->last = (uint32_t)iterations;
 }
 
 static void obey_lines(struct rc *rc)

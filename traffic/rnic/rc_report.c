@@ -145,7 +145,7 @@ void rc_tell_progress(const struct rc *rc, uint64_t number)
 		received += rc->qps[i].got_bytes;
 	}
 	printf("progress iterations=%u of=%u messages=%llu sent_bytes=%llu received_bytes=%llu number=%llu\n", g->iteration,
-	       g->iterations, (unsigned long long)messages, (unsigned long long)sent, (unsigned long long)received,
+	       graph_end(g), (unsigned long long)messages, (unsigned long long)sent, (unsigned long long)received,
 	       (unsigned long long)number);
 	fflush(stdout);
 }

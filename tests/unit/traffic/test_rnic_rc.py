@@ -196,15 +196,51 @@ def test_all_ranks_end_after_one_iteration_that_none_has_begun() -> None:
     run.stop()
 
 
-def test_a_rank_too_far_ahead_is_named() -> None:
-    workstation = Workstation(planned(iterations=100))
+def test_how_far_ahead_the_last_iteration_is_follows_from_what_ranks_do_now() -> None:
+    """A second of standing still before says nothing: 200 iterations in 0.1 s are 1000 in the half second ahead."""
+    workstation = Workstation(planned(iterations=10_000))
+    run = started(workstation)
+    times, done = iter(range(10**6)), iter([1000, 1200])
+    run.clock = lambda: next(times) * 1e-4
+    run.began_ns -= 10**12
+    ahead = workstation.started["h2"]
+    write = ahead.write
+
+    def goes_on(text: str) -> None:
+        ahead.iterations = next(done, 1200) if text.startswith("progress") else ahead.iterations
+        write(text)
+
+    ahead.write = goes_on  # type: ignore[method-assign]
+    assert run.end_soon() == 1200 + 2 + 200 / 0.1 * 0.5
+    run.stop()
+
+
+def test_where_a_rank_was_too_far_a_later_iteration_is_the_last() -> None:
+    workstation = Workstation(planned(iterations=1000))
     run = started(workstation)
     ahead = workstation.started["h2"]
-    before = run.progress()
-    ahead.deaf, ahead.iterations = True, 99  # it does not answer the first question, and is far when told
-    assert len(before) == 2
-    with pytest.raises(TrafficError, match=r"not all ranks end after \d+ iterations: h2 \(rank 1\) ends after 100"):
-        ended_soon_once_it_hears(run, ahead)
+    ahead.deaf, ahead.iterations = True, 99  # it does not answer the first questions, and is far when told
+    assert ended_soon_once_it_hears(run, ahead) == 101
+    assert {process.of for process in workstation.started.values()} == {101}
+    said_to = [line for line in workstation.started["h1"].written.splitlines() if line.startswith("last")]
+    assert said_to == ["last 5", "last 101"]
+    run.stop()
+
+
+def test_a_rank_that_is_always_too_far_ahead_is_named() -> None:
+    workstation = Workstation(planned(iterations=100_000))
+    run = started(workstation)
+    ahead = workstation.started["h2"]
+    write = ahead.write
+
+    def hurries(text: str) -> None:
+        ahead.iterations += 5000 * text.startswith("last")
+        ahead.of = 100_000
+        write(text)
+
+    ahead.write = hurries  # type: ignore[method-assign]
+    with pytest.raises(TrafficError, match=r"not all ranks end after \d+ iterations: h2 \(rank 1\) ends after 100000"):
+        run.end_soon()
     run.stop()
 
 
