@@ -11,7 +11,8 @@ from labs.collective_bridge import Played, Playing, flow_paths, playing, ranks_o
 from labs.lab import Lab
 from labs.verdicts import Verdict
 from labs.verdicts.bandwidth import busbw_reached
-from labs.verdicts.carried import WITHIN, carried_as_planned
+from labs.verdicts.carried import OWN_FRAMES, WITHIN, carried_as_planned
+from labs.verdicts.pfc import LOSSLESS
 from topologies import addressing
 from topologies.errors import SpecError
 from traffic import carried
@@ -146,8 +147,14 @@ class CollectiveResult:
         if self.played.counted is None:
             raise SpecError(f"{lab.name} plays no profile", allowed="a lab with a soft ASIC: it counts classes")
         excused = self.invalid_because if self.played.lost_packets and self.played.starved else None
-        planned = self.planned_at_ports(lab)
-        return carried_as_planned(planned, self.played.counted, queue=queue, within=within, invalid_because=excused)
+        return carried_as_planned(
+            self.planned_at_ports(lab),
+            self.played.counted,
+            queue=queue,
+            within=within,
+            own_frames=0 if queue in LOSSLESS else OWN_FRAMES,
+            invalid_because=excused,
+        )
 
 
 @dataclass

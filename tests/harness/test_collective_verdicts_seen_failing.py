@@ -8,6 +8,7 @@ from labs.telemetry.asic_counters import AsicCounters, PortCounters, QueueCounte
 from labs.telemetry.asicd_counters import AsicdCounters
 from labs.testing import RunInvalid, busbw_reached, carried_as_planned
 from labs.verdicts import Verdict
+from labs.verdicts.carried import OWN_FRAME_BYTES, OWN_FRAMES
 from traffic.carried import Carried
 
 PLANNED = {
@@ -67,6 +68,16 @@ def test_a_port_that_carried_something_else_is_seen(changed: dict[tuple[str, str
 
 def test_another_class_is_seen() -> None:
     assert not judged(AS_PLANNED, queue=1)
+
+
+def test_what_hosts_send_of_themselves_is_no_difference_where_their_class_is_judged() -> None:
+    strays = {("leaf1", "eth2"): OWN_FRAMES * OWN_FRAME_BYTES, ("leaf1", "eth3"): 434 + 86}
+    sent = counted({**AS_PLANNED, **strays})
+    assert carried_as_planned(PLANNED, sent, own_frames=OWN_FRAMES)
+    assert not carried_as_planned(PLANNED, sent, own_frames=OWN_FRAMES - 1)
+    assert carried_as_planned(PLANNED, sent).evidence.numbers["ports_wrong"] == 2
+    less = counted({**AS_PLANNED, ("leaf1", "eth3"): 434 - 62})
+    assert not carried_as_planned(PLANNED, less, own_frames=OWN_FRAMES)
 
 
 def test_a_ledger_of_nothing_proves_nothing() -> None:
