@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -42,10 +44,16 @@ class Starter:
         return [one.argv for one in self.started if one.running]
 
 
+def free_ports() -> int:
+    """The first of a hundred where nobody listens: below those that the kernel gives to whoever connects (32768 on)."""
+    for port in range(21_000 + os.getpid() % 50 * 100, 32_700, 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    pytest.fail("every hundredth port from 21000 on is taken")
+
+
 def planned(graph: Graph, iterations: int = 1, **settings: object) -> Iperf3Plans:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = min(int(probe.getsockname()[1]), 60_000)
-    chosen = Iperf3Settings(base_port=port, connect_s=1.0, **settings)  # type: ignore[arg-type]
+    chosen = Iperf3Settings(base_port=free_ports(), connect_s=1.0, **settings)  # type: ignore[arg-type]
     placement = one_each(HOSTS[: graph.ranks], rate_bps=400 * MBIT)
     return iperf3_plans(graph, placement, lambda host, _: f"127.0.0.{host[1:]}", chosen, iterations=iterations)
 
