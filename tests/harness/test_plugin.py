@@ -25,6 +25,7 @@ HEAD = """
 import pytest
 from labs.testing import *
 from labs.errors import CommandFailed, NotReady
+from traffic.errors import TrafficError
 """
 # Subprocesses get the calm of tests/harness/conftest.py by this one; it takes back what it changes.
 CALM = """
@@ -158,6 +159,7 @@ def test_evidence_of_other_tests_is_not_shown(pytester: pytest.Pytester) -> None
 TROUBLE = {
     "NotReady": 'raise NotReady("leaf1: bgpd does not answer", remedy="look at its log")',
     "CommandFailed": 'raise CommandFailed("leaf1", ("ip", "route"), 2, "no such command")',
+    "TrafficError": 'raise TrafficError("leaf1: rnic is missing")',
 }
 
 
