@@ -66,6 +66,7 @@ test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as roo
 test-fabric: test-netns test-containerlab ## real labs, real packets, on both backends; as root
 
 test-netns: native ## the same on network namespaces alone, and what needs but one backend
+	@[ -x /usr/bin/tshark ] || $(AS_ROOT) scripts/bootstrap --packages tshark
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/netns.xml
 	RAILBED_LAB_BACKEND=netns $(ON_LABS) tests/fabric tests/netns --junitxml=build/junit/netns.xml
 
@@ -73,6 +74,7 @@ test-containerlab: native setup-containerlab ## the same in containers alone, an
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/containerlab.xml
 	RAILBED_LAB_BACKEND=containerlab $(ON_LABS) tests/fabric tests/containers --junitxml=build/junit/containerlab.xml
 
+nightly: export RAILBED_NIGHTLY = 1
 nightly: test bench ## everything, and the benchmarks
 
 bench: native ## how long labs take to come up; what packets, pauses and hashes cost

@@ -22,7 +22,7 @@ from labs.testing import wait_until
 from labs.verdicts.ledger import nothing_left
 from traffic.engines.rnic import RawFlow
 
-PACKETS = 100_000
+PACKETS = 40_000
 PAYLOAD = 1024
 WITHIN = 20.0
 PROCESSORS = os.cpu_count() or 1

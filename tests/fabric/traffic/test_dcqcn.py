@@ -18,10 +18,13 @@ The curve. p* is 2.4, 5.7 and 13 % for 4178 bytes on the wire: with 20 % at most
 NSDI 2023). The buffer pauses a sender when 1.26 MB (N = 2) to 0.79 MB (N = 8) of its own wait: 2.5 to 6.3 MB in all.
 
 Control: the same without DCQCN. The senders then have 200 Mbit/s each, so leaf1 has to pause them, and nothing is lost.
+
+The nightly run takes all three N; the ordinary one, at half a minute a case, 2 with DCQCN and 8 without.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -54,6 +57,7 @@ WIRE = 4096 + 12 + 8 + 20 + 14 + 4 + 24  # BTH, UDP, IP, Ethernet, ICRC, and wha
 POINT = SIGCOMM15.dilated(DILATION)
 STEADY = Steady(settle_s=POINT.settling_s, for_s=25.0)
 SINK = "host9"
+NIGHTLY = bool(os.environ.get("RAILBED_NIGHTLY"))
 SENDERS = (2, 4, 8)
 
 Play = Callable[..., object]
@@ -68,15 +72,16 @@ def rates(lab: Lab) -> dict[str, int]:
     return {link.name: RATE for link in lab.fabric.links}
 
 
-@pytest.mark.parametrize("senders", SENDERS)
+@pytest.mark.parametrize("senders", SENDERS if NIGHTLY else SENDERS[:1])
 def test_senders_share_a_port_by_marks_alone(lab: Lab, play: Play, note: Note, senders: int) -> None:
     """C/N within 5 %, Jain 0.98; CE and CNPs; no pause while steady; p* and q* within 30 %."""
     play(CURVE, rates(lab))
     run = congested(lab, sources(senders), SINK, SETTINGS, STEADY, rate_bps=RATE)
     p = mark_probability(POINT, capacity_bps=RATE, flows=senders, packet_bytes=WIRE)
     q = queue_bytes(p, min_bytes=KMIN, max_bytes=KMAX, probability=PMAX / 100)
+    fair = fair_rates(run)
     verdicts = [
-        fair_rates(run),
+        fair,
         marked_and_notified(run),
         hardly_paused(run),
         marked_share(run, p),
@@ -84,10 +89,12 @@ def test_senders_share_a_port_by_marks_alone(lab: Lab, play: Play, note: Note, s
     ]
     for verdict in verdicts:
         note(verdict)
+    # First: where rates are too unsure to judge, the run is INVALID; p* and q* follow from them and are not judged.
+    assert fair
     assert all(verdicts)
 
 
-@pytest.mark.parametrize("senders", SENDERS)
+@pytest.mark.parametrize("senders", SENDERS if NIGHTLY else SENDERS[-1:])
 def test_without_dcqcn_pauses_keep_it_lossless(lab: Lab, play: Play, note: Note, senders: int) -> None:
     """Control: nobody slows down by himself, so priority 3 is paused, and nothing is lost or sent again."""
     play(CURVE, rates(lab))
