@@ -1,4 +1,4 @@
-"""V21, V22: an all-to-all over uplinks that are as fast as hosts, and no faster.
+"""An all-to-all over uplinks that are as fast as hosts, and no faster.
 
         spine1          spine2            Every rank sends an eighth of its bytes to each, in pairwise order, all under
        /  |  |  \\      /  |  |  \\         way at once as NCCL's grouped sends are. Every leaf has two hosts and two

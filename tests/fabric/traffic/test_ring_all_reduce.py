@@ -1,4 +1,4 @@
-"""V21, V22: an all-reduce without contention reaches what its wires allow, sums every element right, and puts on every
+"""An all-reduce without contention reaches what its wires allow, sums every element right, and puts on every
 port what its plan says.
 
         spine1          spine2            8 ranks, one a host, in a ring: host1 > host2 > … > host8 > host1.
@@ -14,7 +14,7 @@ two of the three are spared where an idle port lets 9300 bytes go at once. busbw
 nothing is sent again.
 
 The soft ASIC counts bytes of a class, the plan knows nothing of it: frames, headers and answers have to agree within
-0.5 % at every port of every switch, in whichever direction (V22).
+0.5 % at every port of every switch, in whichever direction.
 
 That these checks can fail is shown by a link of half the rate, a wire that loses packets, another class, and a rank
 that expects another sum (tests/netns/test_rnic_graphs.py).
