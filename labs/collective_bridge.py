@@ -22,6 +22,7 @@ from labs.telemetry.samples import HostSample
 from labs.verdicts.health import STEAL_MOST, TICK_S
 from labs.verdicts.pfc import LOSSLESS_DSCPS
 from topologies import addressing
+from topologies.ecmp import ROCE_PORT
 from topologies.errors import SpecError
 from traffic import busbw, nccl_report
 from traffic.bounds import placed_ideal_s
@@ -29,7 +30,7 @@ from traffic.certificate import Conditions, why_invalid
 from traffic.composing import Part, together
 from traffic.engines.graph_engine import GraphReport, RunningGraph
 from traffic.engines.graphs import EngineSettings, efficiency, planned
-from traffic.engines.rc_plan import Addresses, Connection
+from traffic.engines.rc_plan import Connection
 from traffic.engines.rc_report import RcReport
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic import SpokenTo
@@ -39,10 +40,9 @@ from traffic.flows import FiveTuple, Transport
 from traffic.graph import Graph
 from traffic.nccl_report import FlowLine, Line, Settings, Side
 from traffic.patterns import Pattern
-from traffic.placement import Placement, Rank, checked_placement
+from traffic.placement import Addresses, Placement, Rank, checked_placement
 from traffic.step_model import computing_s
 
-ROCE_PORT = 4791
 # So many times as long as the wire needs at least, before a collective is given up.
 PATIENCE = 20.0
 LEAST_S = 30.0
@@ -75,7 +75,7 @@ class Played:
     @property
     def pauses(self) -> int:
         """PFC frames that told somebody to stop."""
-        return sum(sum(port.pfc_rx) for port in self.counted.ports) if self.counted else 0
+        return self.counted.pauses if self.counted else 0
 
     @property
     def marked(self) -> int:

@@ -107,8 +107,8 @@ def congested(
         passed=queue.sent_packets,
         marked=queue.marked_packets,
         depths=depths,
-        pauses=pauses(counted),
-        steady_pauses=pauses(during),
+        pauses=counted.pauses,
+        steady_pauses=during.pauses,
         lost=lost(report, counted),
         retransmitted=report.retransmits,
         curve=(wred.min_bytes, wred.max_bytes) if wred else None,
@@ -168,11 +168,6 @@ def rates_between(queue_pair: RcQueuePair, steady: Steady) -> tuple[float, ...]:
     width_s = queue_pair.bin_ns / 1e9
     first, end = math.ceil(steady.settle_s / width_s), math.floor(steady.end_s / width_s)
     return tuple(size * 8 / width_s for size in queue_pair.bins[first:end])
-
-
-def pauses(counted: AsicCounters) -> int:
-    """PFC frames that told somebody to stop."""
-    return sum(sum(port.pfc_rx) for port in counted.ports)
 
 
 def lost(report: RcReport, counted: AsicCounters) -> Mapping[str, int]:

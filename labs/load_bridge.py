@@ -27,10 +27,10 @@ from labs.verdicts.ledger import nothing_left
 from labs.verdicts.pfc import Measured
 from labs.waiting import wait_until
 from topologies import addressing
+from topologies.ecmp import ROCE_PORT
 from traffic.engines.rnic import RawFlow, RawReport, RawRun, SpokenTo, start_raw
 from traffic.flows import FiveTuple, Transport
 
-ROCE_PORT = 4791
 FIRST_SPORT = 49152  # of the range that Linux gives RoCEv2's source ports
 UDP_HEADERS = 42  # Ethernet 14, IPv4 20, UDP 8
 # A reading takes 4 ms on a quiet workstation, for nine hosts; one that was held up says less of when it was made.

@@ -98,8 +98,8 @@ def broadcast(hosts: Ranks, *, size: int, root: int = 0) -> Operation:
     return operation("broadcast", hosts, size=size, root=root)
 
 
-def incast(hosts: Ranks, *, size: int, root: int = 0) -> Operation:
-    """Everybody's share of `size` bytes to the root, all at once (nccl-tests' gather)."""
+def gather(hosts: Ranks, *, size: int, root: int = 0) -> Operation:
+    """Everybody's share of `size` bytes to the root, all at once: an incast."""
     return operation("gather", hosts, size=size, root=root)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from topologies.errors import SpecError
 from traffic.graph import Graph
+
+Addresses = Callable[[str, int], str]
+"""The address of a host's card: ``addresses("host1", 1)``. Raises SpecError for one that is not there."""
 
 
 @dataclass(frozen=True, slots=True)

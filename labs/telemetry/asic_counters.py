@@ -294,6 +294,11 @@ class AsicCounters:
     ecmp: tuple[EcmpCounters, ...] = ()
     engine: bool = False
 
+    @property
+    def pauses(self) -> int:
+        """PFC frames that told somebody to stop."""
+        return sum(sum(port.pfc_rx) for port in self.ports)
+
     def port(self, node: str, port: str) -> PortCounters:
         """One port. Raises SpecError for one that the lab does not have."""
         return _one(self._ports, (node, port), f"port {node}:{port}")

@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from topologies.errors import SpecError
@@ -19,10 +19,7 @@ from traffic.bounds import wire_efficiency
 from traffic.engines.rc_plan import FIRST_SPORT, source_port
 from traffic.engines.rc_settings import MTUS
 from traffic.graph import Graph, checked
-from traffic.placement import Placement
-
-Addresses = Callable[[str, int], str]
-"""The address of a host's card: ``addresses("host1", 1)``."""
+from traffic.placement import Addresses, Placement
 
 # Packets of one iteration. scapy crafts some 450 a second on a processor: ten seconds on one, before anything begins.
 MOST_PACKETS = 4096

@@ -14,12 +14,12 @@ from traffic.engines.crafted_plan import CraftedSettings, crafted_plans
 from traffic.engines.graph_engine import RunningGraph
 from traffic.engines.iperf3_graph import start_iperf3
 from traffic.engines.iperf3_plan import Iperf3Settings, iperf3_plans
-from traffic.engines.rc_plan import Addresses, plans
+from traffic.engines.rc_plan import plans
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic import Starts
 from traffic.engines.rnic_rc import start_rc
 from traffic.graph import Graph
-from traffic.placement import Placement
+from traffic.placement import Addresses, Placement
 
 EngineSettings = RcSettings | Iperf3Settings | CraftedSettings
 # What a message may take iperf3 beside its sending, two processes of it, on a workstation that does other things too.

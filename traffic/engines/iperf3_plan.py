@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from topologies.errors import SpecError
 from traffic.flows import Transport
 from traffic.graph import Graph, Send, checked
-from traffic.placement import Placement
-
-Addresses = Callable[[str, int], str]
-"""The address of a host's card: ``addresses("host1", 1)``."""
+from traffic.placement import Addresses, Placement
 
 BASE_PORT = 21000
 # Servers of one iteration, which all run before it begins: some 0.8 MB each.

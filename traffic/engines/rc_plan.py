@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +21,7 @@ from topologies.errors import SpecError
 from traffic.engines.rc_settings import Congestion, RcSettings, check_settings
 from traffic.graph import Buffer, Graph, Send, checked
 from traffic.outcome import ELEMENT, checks
-from traffic.placement import Placement, Rank
+from traffic.placement import Addresses, Placement, Rank
 
 FIRST_SPORT = 0xC000  # IB_ROCE_UDP_ENCAP_VALID_PORT_MIN of Linux
 FIRST_QPN = 2  # 0 and 1 are for management
@@ -30,9 +30,6 @@ MOST_CARDS = 16  # RC_NICS in traffic/rnic/rc_plan.h
 MOST_QPS = 4096  # RC_QUEUE_PAIRS there
 APART = 64  # bytes that ranks' parts of a buffer begin at multiples of
 AFTER_A_LINE = 256  # a line has 4000 characters (RC_LINE), a number up to 10
-
-Addresses = Callable[[str, int], str]
-"""The address of a host's card: ``addresses("host1", 1)``. Raises SpecError for one that is not there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from traffic.operations import (
     all_gather,
     all_to_all,
     broadcast,
+    gather,
     halving_doubling_all_reduce,
-    incast,
     operation,
     reduce_scatter,
     ring_all_reduce,
@@ -34,7 +34,7 @@ HOSTS = ("host1", "host2", "host3", "host4")
         (all_to_all(HOSTS, size=MIB), Collective.ALL_TO_ALL, 0.75),
         (all_to_all(HOSTS, size=MIB, at_once=True), Collective.ALL_TO_ALL, 0.75),
         (broadcast(HOSTS, size=MIB, root=2), Collective.BROADCAST, 1.0),
-        (incast(HOSTS, size=MIB), Collective.GATHER, 0.75),
+        (gather(HOSTS, size=MIB), Collective.GATHER, 0.75),
     ],
 )
 def test_bandwidth_is_what_nccl_tests_would_say(
