@@ -69,6 +69,8 @@ MOST_RUNS = 1000
               "as long as the collective takes at best.")  # fmt: skip
 @click.option("--overlap", type=click.FloatRange(0, 1), default=0, show_default=True,
               help="The share of the collective that can run beside computing.")  # fmt: skip
+@click.option("--price", type=click.FloatRange(0), help="Of one accelerator an hour, in any currency: adds what their "
+              "waiting costs an hour.")  # fmt: skip
 @click.option("--seed", type=int, help="Queue pair numbers and ports come from it; default: the lab's.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw to FILE.png, .svg or .pdf; "
               "default: a PNG in the lab's run directory.")  # fmt: skip
@@ -85,6 +87,7 @@ def compare(
     dry_run: bool,
     compute_us: float | None,
     overlap: float,
+    price: float | None,
     **options: object,
 ) -> int:
     """Play PATTERN under every scheme of load balancing and congestion control, by turns, and set them side by side.
@@ -101,7 +104,7 @@ def compare(
     lab = adopt_lab(which(lab_name))
     asic = soft_asic_of(lab)
     wanted = _wanted(lab, asic, pattern, schemes, sets, options)
-    job = _job(wanted, compute_us, overlap)
+    job = _job(wanted, compute_us, overlap, price)
     file = _plot_file(lab, plot)
     if dry_run:
         _say_plan(lab, wanted)
@@ -194,12 +197,12 @@ def _recovery(one: Scheme) -> Recovery:
     return Recovery.SELECTIVE_REPEAT if one.by_packet or one.by_flowlet else Recovery.GO_BACK_N
 
 
-def _job(wanted: Comparison, compute_us: float | None, overlap: float) -> Job:
+def _job(wanted: Comparison, compute_us: float | None, overlap: float, price: float | None) -> Job:
     from traffic.scheme_rows import Job
 
     compute_s = wanted.ideal_s if compute_us is None else compute_us / 1e6
     ranks = len(wanted.placement.ranks)
-    return Job(wanted.pattern.collective, wanted.size.size, ranks, wanted.ideal_s, compute_s, overlap)
+    return Job(wanted.pattern.collective, wanted.size.size, ranks, wanted.ideal_s, compute_s, overlap, price)
 
 
 def _plot_file(lab: Lab, asked: Path | None) -> Path:
@@ -269,7 +272,7 @@ def _draw(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path) -> None
 
 
 def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: str) -> None:
-    from traffic.scheme_rows import COLUMNS, cells, document
+    from traffic.scheme_rows import cells, columns, document
 
     job = rows[0].job
     if form == "json":
@@ -283,6 +286,7 @@ def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: s
             "ideal_time_us": job.ideal_s * 1e6,
             "compute_us": job.compute_s * 1e6,
             "overlap": job.overlap,
+            "price_per_hour": job.price_per_hour,
             "line_rate_bps": min(wanted.placement.rates_bps().values()),
         }
         found = [
@@ -290,7 +294,7 @@ def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: s
         ]
         emit_json({"schema": SCHEMA, "lab": lab.name, **said, "rows": found, "plot": str(file)})
     else:
-        emit_table(COLUMNS, map(cells, rows))
+        emit_table(columns(job), map(cells, rows))
         emit_line(
             f"ideal {job.ideal_s * 1e3:.1f} ms an iteration; idle: of steps of {job.compute_s * 1e3:.1f} ms computing "
             f"and one collective, {job.overlap:.0%} of it beside the computing; counts are of a run's "

@@ -13,7 +13,7 @@ from statistics import median
 from topologies.errors import SpecError
 from traffic.bounds import percentiles
 from traffic.busbw import Collective, bandwidth
-from traffic.step_model import Phase, step_time
+from traffic.step_model import Phase, StepTime, step_time
 
 MOST_REASONS = 3
 NOT_PLAYED = "it was not played"
@@ -28,8 +28,10 @@ class Job:
         ideal_s: what the busiest card's payload needs at its rate.
         compute_s: computing of each step.
         overlap: the share of the collective that can run beside that computing, 0 to 1.
+        price_per_hour: of one accelerator, in any currency; None where nobody asks what waiting costs.
 
-    Raises SpecError for an ideal time that is not above 0, a negative computing time or an overlap out of 0 to 1.
+    Raises SpecError for an ideal time that is not above 0, a negative computing time or price, or an overlap out of
+    0 to 1.
     """
 
     collective: Collective
@@ -38,11 +40,12 @@ class Job:
     ideal_s: float
     compute_s: float
     overlap: float = 0.0
+    price_per_hour: float | None = None
 
     def __post_init__(self) -> None:
         if not self.ideal_s > 0:
             raise SpecError(f"an ideal time of {self.ideal_s} s", allowed="more than 0")
-        self.idle_share(self.ideal_s)
+        self.idle_cost_per_hour(self.ideal_s)
 
     def bus_bw(self, took_s: float) -> float:
         """In GB/s."""
@@ -50,7 +53,17 @@ class Job:
 
     def idle_share(self, took_s: float) -> float:
         """The share of a step in which accelerators wait."""
-        return step_time([Phase("step", self.compute_s, took_s, self.overlap)]).idle_share
+        return self._step(took_s).idle_share
+
+    def idle_cost_per_hour(self, took_s: float) -> float | None:
+        """What the waiting of all accelerators costs an hour, in the price's currency; None without a price."""
+        step = self._step(took_s)
+        if self.price_per_hour is None:
+            return None
+        return step.idle_cost(accelerators=self.ranks, price_per_hour=self.price_per_hour, hours=1)
+
+    def _step(self, took_s: float) -> StepTime:
+        return step_time([Phase("step", self.compute_s, took_s, self.overlap)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,11 @@ class Row:
         """The share of a step in which accelerators wait."""
         return None if self.took_s is None else self.job.idle_share(self.took_s)
 
+    @property
+    def idle_cost_per_hour(self) -> float | None:
+        """What the waiting of all accelerators costs an hour; None without a price."""
+        return None if self.took_s is None else self.job.idle_cost_per_hour(self.took_s)
+
     def count(self, of: Callable[[Repeat], int]) -> int | None:
         """The median of a count, rounded."""
         return round(median(of(one) for one in self.counted)) if self.counted else None
@@ -182,14 +200,17 @@ class Row:
         return self.count(lambda one: one.retransmits)
 
 
-COLUMNS = (
-    "lb", "cc", "recovery", "busbw GB/s", "of ideal", "p99 ms", "idle",
-    "CE", "pauses", "reorder", "retransmits", "valid",
-)  # fmt: skip
+def columns(job: Job) -> tuple[str, ...]:
+    """The heads of a table of a job's rows: what idling costs is among them where a price is known."""
+    return (
+        *("lb", "cc", "recovery", "busbw GB/s", "of ideal", "p99 ms", "idle"),
+        *([] if job.price_per_hour is None else ["idle cost/h"]),
+        *("CE", "pauses", "reorder", "retransmits", "valid"),
+    )
 
 
 def cells(row: Row) -> tuple[str | None, ...]:
-    """A row of the table under COLUMNS; None for what is not known."""
+    """A row of the table under `columns`; None for what is not known."""
     return (
         row.lb,
         row.cc,
@@ -198,6 +219,7 @@ def cells(row: Row) -> tuple[str | None, ...]:
         _shown(row.ratio, "{:.3f}"),
         _shown(None if row.p99_s is None else row.p99_s * 1e3, "{:.1f}"),
         _shown(row.idle_share, "{:.1%}"),
+        *([] if row.job.price_per_hour is None else [_shown(row.idle_cost_per_hour, "{:.2f}")]),
         *(_shown(count, "{}") for count in (row.ce, row.pauses, row.reorder, row.retransmits)),
         f"{row.valid}/{len(row.repeats)}",
     )
@@ -218,6 +240,7 @@ def document(row: Row) -> Mapping[str, object]:
         "time_us": None if row.took_s is None else row.took_s * 1e6,
         "p99_us": None if row.p99_s is None else row.p99_s * 1e6,
         "idle_share": row.idle_share,
+        "idle_cost_per_hour": row.idle_cost_per_hour,
         "ce": row.ce,
         "pauses": row.pauses,
         "reorder": row.reorder,

@@ -11,7 +11,7 @@ from topologies.errors import SpecError
 from topologies.units import GBIT, MBIT
 from traffic.busbw import Collective
 from traffic.engines.rc_settings import Congestion, RcSettings, check_settings, dilation
-from traffic.scheme_rows import COLUMNS, Job, Repeat, Row, cells, document, without_proof
+from traffic.scheme_rows import Job, Repeat, Row, cells, columns, document, without_proof
 
 JOB = Job(Collective.ALL_TO_ALL, size=8_000_000, ranks=8, ideal_s=0.5, compute_s=0.5)
 
@@ -61,7 +61,7 @@ def test_a_row_without_any_time_has_no_numbers() -> None:
 
 def test_cells_and_json_say_the_same() -> None:
     found = row(repeat(1), repeat(2))
-    shown = dict(zip(COLUMNS, cells(found), strict=True))
+    shown = dict(zip(columns(found.job), cells(found), strict=True))
     assert shown == {
         "lb": "spray", "cc": "none", "recovery": "sr", "busbw GB/s": "0.00700", "of ideal": "0.500", "p99 ms": "200.0",
         "idle": "66.7%", "CE": "2", "pauses": "0", "reorder": "15", "retransmits": "0", "valid": "2/2",
@@ -95,3 +95,13 @@ def test_how_many_overtake_before_a_packet_counts_as_lost_has_a_range() -> None:
     check_settings(RcSettings(reorder=256))
     with pytest.raises(SpecError, match="reorder 0"):
         check_settings(RcSettings(reorder=0))
+
+
+def test_with_a_price_idling_has_a_cost() -> None:
+    """Eight accelerators at 3 an hour, two thirds of a step of 1.5 s idle: 16 an hour."""
+    priced = replace(JOB, price_per_hour=3.0)
+    found = replace(row(repeat(1)), job=priced)
+    assert dict(zip(columns(priced), cells(found), strict=True))["idle cost/h"] == "16.00"
+    assert document(found)["idle_cost_per_hour"] == pytest.approx(16.0)
+    assert document(row(repeat(1)))["idle_cost_per_hour"] is None
+    assert "idle cost/h" not in columns(JOB)
