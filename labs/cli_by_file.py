@@ -182,7 +182,11 @@ def phased(one: Workload, file: Path, ranks: int) -> Graph:
     from traffic.workloads.workload import Message
 
     if one.rank is None and not file.name.endswith(".et"):
-        return phases.graph_of([one] * one.parameters.get("all_gpus", ranks), str(file))
+        asked = one.parameters.get("all_gpus", ranks)
+        if asked > ranks:  # before so many graphs are made
+            found = f"all_gpus: {asked}; {ranks} cards of the lab's hosts are there for them"
+            raise SpecError(found, allowed=f"up to {ranks}: a rank a card", where=Where(str(file)))
+        return phases.graph_of([one] * asked, str(file))
     prefix, _, number = file.name.removesuffix(".et").rpartition(".")
     if not prefix or not number.isdecimal():
         found = "a trace of one rank"

@@ -109,7 +109,7 @@ def list_patterns(form: str) -> None:
 @click.option("--dscp", type=click.IntRange(0, 63), default=26, show_default=True)
 @click.option(
     "--ib-timeout",
-    type=click.IntRange(5, 31),
+    type=click.IntRange(5, 29),
     default=20,
     show_default=True,
     help="Time-out of a connection: 4.096 us x 2^this, as NCCL_IB_TIMEOUT.",

@@ -12,23 +12,27 @@ from traffic.placement import Placement
 def completion_of(played: Played, placement: Placement, engine: EngineSettings) -> Completion | None:
     """Of the last iteration; None where nothing came to its end."""
     share = efficiency(engine)
-    rates = {rank: min(placement.rates_bps()[place.host, nic] for nic in place.nics) * len(place.nics)
-             for rank, place in enumerate(placement.ranks)}  # fmt: skip
+    rates, into = (
+        [min(of[place.host, nic] for nic in place.nics) * len(place.nics) for place in placement.ranks]
+        for of in (placement.rates_bps(), placement.receive_bps())
+    )
     if isinstance(played.report, RcReport):
         sends = [(one.send, one.took_s) for one in played.report.sends]
         return completion(
             [
-                Finished(send.size, took, min(rates[send.src], rates[send.dst]) * share)
+                Finished(send.size, took, min(rates[send.src], into[send.dst]) * share)
                 for send, took in sends
                 if took is not None
             ]
         )
-    by_host: dict[str, float] = {}
+    out_of: dict[str, float] = {}
+    into_host: dict[str, float] = {}
     for rank, place in enumerate(placement.ranks):
-        by_host[place.host] = min(rates[rank], by_host.get(place.host, rates[rank]))
+        out_of[place.host] = min(rates[rank], out_of.get(place.host, rates[rank]))
+        into_host[place.host] = min(into[rank], into_host.get(place.host, into[rank]))
     return completion(
         [
-            Finished(flow.bytes, flow.took_s, min(by_host[flow.src], by_host[flow.dst]) * share)
+            Finished(flow.bytes, flow.took_s, min(out_of[flow.src], into_host[flow.dst]) * share)
             for flow in played.report.flows
             if flow.took_s is not None
         ]

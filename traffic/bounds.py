@@ -1,4 +1,4 @@
-"""How fast it could go, and how far from that it was: pure formulas (reference: ai-fabric.md §3.2, F3 and F10)."""
+"""How fast it could go, and how far from that it was: pure formulas."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ring_all_reduce_s(
 
 
 def wire_efficiency(payload_bytes: int, *, overhead_bytes: int = 82) -> float:
-    """Payload over what a full packet of it takes of the line; 82 B is RoCEv2's over IPv4 (ai-fabric.md §2.1)."""
+    """Payload over what a full packet of it takes of the line; 82 B is RoCEv2's over IPv4."""
     return payload_bytes / (payload_bytes + overhead_bytes)
 
 

@@ -265,7 +265,7 @@ def test_the_retry_budget_is_nccls(player: Player, capsys: Capture) -> None:
         ("0\n\n", ("--workload", "FILE"), "FILE"),
         (FLOWS, ("--workload", "FILE", "-b", "1M"), "-b with --workload; allowed: the file's own sizes"),
         (FLOWS, ("--workload", "FILE", "--algorithm", "ring"), "--algorithm with --workload"),
-        (SIMAI.format(16), ("--workload", "FILE"), "FILE: 16 ranks; 8 cards"),
+        (SIMAI.format(16), ("--workload", "FILE"), "FILE: all_gpus: 16; 8 cards"),
         (SIMAI.format(3), ("--workload", "FILE"), "groups TP of 2 ranks, 1 apart, among 3"),
         (MSCCL.format("alltoall"), ("--workload", "FILE", "-b", "6"), "0 bytes of alltoall for 2 ranks"),
         ("", ("all_reduce", "--communicators", "MOD 0"), "split 'MOD 0'"),

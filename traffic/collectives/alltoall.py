@@ -1,4 +1,4 @@
-"""Everybody to everybody (reference: ai-fabric.md §1.1; Bruck et al. 1997)."""
+"""Everybody to everybody (Bruck et al. 1997)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges with the rank one bit away (reference: ai-fabric.md §1.1; Thakur, Rabenseifner and Gropp 2005).
+"""Exchanges with the rank one bit away (Thakur, Rabenseifner and Gropp 2005).
 
 Where the ranks are no power of two, all-reduce folds the surplus in first: rank q + i gives its bytes to rank i, and
 is given the result; q is the largest power of two.

@@ -1,6 +1,6 @@
 """Collectives of hosts with several accelerators: between hosts only ranks of one local number, a rail, meet.
 
-Rank g L + l is accelerator l of host g (reference: ai-fabric.md §1.1; NCCL's PXN for rails first within the host).
+Rank g L + l is accelerator l of host g (NCCL's PXN for rails first within the host).
 Where a rail is one leaf, nothing crosses a spine.
 """
 

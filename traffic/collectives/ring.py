@@ -1,4 +1,4 @@
-"""Rings: each rank sends to the next only (reference: ai-fabric.md §1.1, NCCL's Ring).
+"""Rings: each rank sends to the next only (NCCL's Ring).
 
 Bytes a rank sends of S, among n: (n-1)/n S for reduce-scatter and all-gather, 2 (n-1)/n S for all-reduce.
 """

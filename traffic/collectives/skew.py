@@ -54,7 +54,7 @@ def zipf_weights(ranks: int, *, alpha: float, seed: int | None = None) -> tuple[
 def zipf_matrix(ranks: int, *, size: int, alpha: float, element: int = 4, seed: int | None = None) -> Matrix:
     """Every rank sends `size` bytes in all, the same share of it to the same ranks: columns are skewed.
 
-    Measured routers of mixtures of experts are near alpha 0.3 to 0.5; 1.2 is stress (ai-fabric.md §1.1).
+    Measured routers of mixtures of experts are near alpha 0.3 to 0.5; 1.2 is stress.
     """
     if size % element:
         raise SpecError(f"{size} bytes of elements of {element}", allowed="a whole number of elements")
@@ -84,7 +84,7 @@ def spread_matrix(ranks: int, *, size: int, spread: float = 1.0) -> Matrix:
 
 
 def column_skew(matrix: Sequence[Sequence[int]]) -> float:
-    """The largest column sum over the mean one: what skew costs at least (ai-fabric.md §1.1, λ)."""
+    """The largest column sum over the mean one: what skew costs at least (λ)."""
     columns = [sum(column) for column in zip(*matrix, strict=True)]
     return float(max(columns) * len(columns) / sum(columns))
 

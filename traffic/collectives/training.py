@@ -1,4 +1,4 @@
-"""What a training or inference job sends between and beside its computing (reference: ai-fabric.md §1.1, §1.2).
+"""What a training or inference job sends between and beside its computing.
 
 Compute times are those of a rank of scale 1; `traffic.placement` scales them for slower and faster accelerators.
 """

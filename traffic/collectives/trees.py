@@ -1,4 +1,4 @@
-"""Trees (reference: ai-fabric.md §1.1; NCCL src/graph/trees.cc for the shape of the two)."""
+"""Trees (NCCL src/graph/trees.cc for the shape of the two)."""
 
 from __future__ import annotations
 

@@ -120,25 +120,32 @@ class RcRun:
         Raises TrafficError when some rank was too far for that: then only `stop` ends them all.
         """
         ahead_s, last, odd = AHEAD_S, 0, list[str]()
+        most, rate = self._speed()
         for _ in range(MOST_ASKED):
-            most, rate = self._speed()
             last = min(max(last, most + 2) + math.ceil(rate * ahead_s), self.plans.iterations)
             for process in self.processes.values():
                 process.write(f"last {last}\n")
-            odd = [f"{one.host} (rank {one.rank}) ends after {one.of}" for one in self.progress() if one.of != last]
+            told = self.progress()
+            odd = [f"{one.host} (rank {one.rank}) ends after {one.of}" for one in told if one.of != last]
             if not odd:
                 self.plans = replace(self.plans, iterations=last)
                 return last
+            most = max((one.iterations for one in told), default=most)
             ahead_s *= 2
         raise TrafficError(f"not all ranks end after {last} iterations: {'; '.join(odd)}")
 
     def _speed(self) -> tuple[int, float]:
-        """How many iterations the foremost rank has done, and how many it does a second now, whatever was before."""
+        """How many iterations the foremost rank has done, and how many it does a second: now, or since the begin.
+
+        The larger counts: a moment in which all stand still says nothing of the next.
+        """
         begun, first = self.clock(), self._foremost()
         with suppress(RailbedError):
             next(iter(self.processes.values())).wait_ready("done\n", RATED_S)
         most = self._foremost()
-        return most, max(0, most - first) / max(self.clock() - begun, RATED_S)
+        now = self.clock()
+        since = max(now - self.began_ns / 1e9, RATED_S)
+        return most, max((most - first) / max(now - begun, RATED_S), most / since)
 
     def _foremost(self) -> int:
         return max((one.iterations for one in self.progress()), default=0)

@@ -2,8 +2,8 @@
 /*
  * A NIC sends at its line rate, round robin over the queue pairs that may (window, own rate, a class that is not
  * paused). A packet is due when the link is free, its queue pair's rate allows it and there is something to send,
- * whichever is last; how late it left is counted (pace.h). Acknowledgements and CNPs go at once, and take their time on the
- * link from what follows.
+ * whichever is last; how late it left is counted (pace.h). Acknowledgements and CNPs go at once, and take their time
+ * on the link from what follows.
  */
 #include <string.h>
 

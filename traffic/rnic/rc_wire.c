@@ -134,7 +134,10 @@ void wire_due(struct wire *w, const struct due *due)
 	w->due[w->first + w->count - 1] = *due;
 }
 
-/* What waits for longer keeps its payload as the ICRC saw it (the collective goes on with that memory), and has no schedule: its port is paused. */
+/*
+ * What waits for longer keeps its payload as the ICRC saw it (the collective goes on with that memory), and has no
+ * schedule: its port is paused.
+ */
 static void wire_keep(struct wire *w)
 {
 	for (uint32_t at = w->first; at < w->first + w->count; at++) {

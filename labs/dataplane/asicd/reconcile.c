@@ -42,7 +42,7 @@ void give_back_group(struct asic *asic, unsigned port, unsigned local, unsigned 
 				      .bytes = bytes});
 }
 
-/* How many of `packets` a kernel counter explains that has grown to `is`; the rest of its growth was no packet of ours. */
+/* How many of `packets` a kernel counter explains that has grown to `is`; what else it grew by was no packet of ours. */
 static int64_t share_of(uint64_t is, uint64_t *was, int64_t packets)
 {
 	int64_t grown = is - *was;
@@ -72,15 +72,17 @@ static void attribute(struct asic *asic, unsigned number, int64_t packets, const
 	uint64_t veth, queues;
 	int64_t refused, full;
 
+	if (port_dropped(&asic->node[port->node].ns, port, &veth, &queues)) {
+		veth = port->veth_dropped;
+		queues = port->qdisc_dropped;
+	}
 	if (packets < 0) {
+		port->veth_dropped = veth;
+		port->qdisc_dropped = queues;
 		take_back(state, -packets);
 		say("%lld packets of port %s of %s came after all (%s)", (long long)-packets, port->name,
 		    asic->node[port->node].ns.path, how);
 		return;
-	}
-	if (port_dropped(&asic->node[port->node].ns, port, &veth, &queues)) {
-		veth = port->veth_dropped;
-		queues = port->qdisc_dropped;
 	}
 	refused = share_of(veth, &port->veth_dropped, packets);
 	full = share_of(queues, &port->qdisc_dropped, packets - refused);

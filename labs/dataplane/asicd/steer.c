@@ -32,7 +32,7 @@ static int writable(int mount, int to)
 	int pick = syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH), was;
 	struct statvfs said;
 
-	was = !fstatvfs(mount, &said) && !(said.f_flag & ST_RDONLY);
+	was = fstatvfs(mount, &said) || !(said.f_flag & ST_RDONLY);
 	if (pick >= 0 && was != to && !syscall(SYS_fsconfig, pick, FSCONFIG_SET_FLAG, to ? "rw" : "ro", NULL, 0))
 		syscall(SYS_fsconfig, pick, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
 	if (pick >= 0)
@@ -118,8 +118,11 @@ int port_steer(const struct interfaces *interfaces, const char *port, int from, 
 	snprintf(path, sizeof(path), "%s/queues", port);
 	at = openat(interfaces->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	queues = at < 0 ? NULL : fdopendir(at);
-	if (!queues)
+	if (!queues) {
+		if (at >= 0)
+			close(at);
 		return -1;
+	}
 	while ((entry = readdir(queues)))
 		if (!strncmp(entry->d_name, "rx-", 3))
 			failed |= queue_steer(dirfd(queues), entry->d_name, was, is);

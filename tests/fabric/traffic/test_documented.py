@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from labs import index
 from labs.cli import run
 from labs.errors import LabNotFound
 
+GIVEN_UP_S = 60.0
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "testing.md"
 
 
@@ -35,7 +37,10 @@ def test_what_takes_too_long_leaves_no_lab(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_endless.py"]
     with ended_with_its_labs(argv, tmp_path) as inner:
         assert inner.stdout
+        late = threading.Timer(GIVEN_UP_S, inner.send_signal, (signal.SIGINT,))
+        late.start()
         assert any(line.endswith("up\n") for line in inner.stdout)
+        late.cancel()
         assert labs_of(inner.pid)
     assert inner.returncode
     assert labs_of(inner.pid) == []

@@ -80,7 +80,7 @@ def test_small_cells() -> None:
 
 
 def test_what_the_soft_asic_needs() -> None:
-    # The figures of ai-fabric sizing: MTU 1500, 100 Mbit/s and 1 Gbit/s, reaction 0.2, 1 and 5 ms.
+    # For: MTU 1500, 100 Mbit/s and 1 Gbit/s, reaction 0.2, 1 and 5 ms.
     at = [needed(rate, 1500, 0, ms * MILLISECOND) for rate in (100 * MBIT, GBIT) for ms in (0.2, 1, 5)]
     assert at == [5_500, 15_500, 65_500, 28_000, 128_000, 628_000]
     assert needed(GBIT, 9230, 0, 2 * MILLISECOND) == 268_460

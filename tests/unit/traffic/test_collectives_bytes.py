@@ -1,4 +1,4 @@
-"""Byte matrices, to the byte, and steps, against the table of collectives (ai-fabric.md §1.1)."""
+"""Byte matrices, to the byte, and steps, against the table of collectives."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_hosts_stay_with_their_ranks() -> None:
 
 
 def test_the_published_skews() -> None:
-    """Zipf over 8 ranks: alpha, column skew and Gini of ai-fabric.md §1.1; and one of 16."""
+    """Zipf over 8 ranks: alpha, column skew and Gini; and one of 16."""
     for alpha, skew, uneven in ((0.3, 1.46, 0.113), (0.5, 1.83, 0.192), (1.0, 2.94, 0.389), (1.2, 3.43, 0.461)):
         columns = c.zipf_matrix(8, size=4_000_000, alpha=alpha)
         assert c.column_skew(columns) == pytest.approx(skew, abs=0.006)

@@ -202,7 +202,7 @@ def test_how_far_ahead_the_last_iteration_is_follows_from_what_ranks_do_now() ->
     run = started(workstation)
     times, done = iter(range(10**6)), iter([1000, 1200])
     run.clock = lambda: next(times) * 1e-4
-    run.began_ns -= 10**12
+    run.began_ns = -(10**12)
     ahead = workstation.started["h2"]
     write = ahead.write
 
@@ -218,12 +218,23 @@ def test_how_far_ahead_the_last_iteration_is_follows_from_what_ranks_do_now() ->
 def test_where_a_rank_was_too_far_a_later_iteration_is_the_last() -> None:
     workstation = Workstation(planned(iterations=1000))
     run = started(workstation)
+    run.began_ns -= 10**12  # so slow that half a second ahead is one iteration
     ahead = workstation.started["h2"]
     ahead.deaf, ahead.iterations = True, 99  # it does not answer the first questions, and is far when told
-    assert ended_soon_once_it_hears(run, ahead) == 101
-    assert {process.of for process in workstation.started.values()} == {101}
+    assert ended_soon_once_it_hears(run, ahead) == 102
+    assert {process.of for process in workstation.started.values()} == {102}
     said_to = [line for line in workstation.started["h1"].written.splitlines() if line.startswith("last")]
-    assert said_to == ["last 5", "last 101"]
+    assert said_to == ["last 6", "last 102"]
+
+
+def test_a_moment_of_standing_still_says_nothing_of_the_next() -> None:
+    """1000 iterations in 10 s, and none while it is looked: 50 are to be expected in the half second ahead."""
+    workstation = Workstation(planned(iterations=10_000), settings={"h1": {"iterations": 1000}})
+    run = started(workstation)
+    run.began_ns = 0
+    times = iter(range(10**6))
+    run.clock = lambda: 10 + next(times) * 1e-6
+    assert run.end_soon() == pytest.approx(1000 + 2 + 50, abs=1)
     run.stop()
 
 
