@@ -77,8 +77,7 @@ void asic_release(const char *folder, int strip)
 			interfaces_close(&interfaces);
 			if (namespace_open(&ns, where, error))
 				continue;
-			if (strip)
-				interfaces = interfaces_open();
+			interfaces = interfaces_open();
 		}
 		release_port(&ns, &port, clsact, strip);
 		port_steer(&interfaces, port.name, port_processor(number), -1);

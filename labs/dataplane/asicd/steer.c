@@ -5,6 +5,9 @@
  * while another already delivered what it took later. Steered, all wait in one line, so the order of a queue holds.
  * Ports take turns, so that all processors work.
  *
+ * To choose the processor the kernel gives a packet a hash of its own, which routing obeys under hash policy 1. Our
+ * programs spend it, so where these are gone nobody may be left steered (asic_release).
+ *
  * A thread sees the interfaces of its own namespace in a sysfs of that namespace. It is mounted nowhere: a file
  * descriptor is all there is of it.
  */

@@ -278,13 +278,15 @@ def test_a_dead_worker_gives_the_policies_back(doomed: tuple[Lab, Policies]) -> 
 
 
 def test_after_both_are_dead_down_leaves_nothing(doomed: tuple[Lab, Policies], played: Played) -> None:
-    """Nobody is left to give the policies back: they stay until the lab comes down. Packets pass, as the lab says."""
+    """Nobody is left to give the policies back, nor the steering: they stay until the lab comes down. Packets pass, each
+    flow one way; which is what the kernel's receive path hashes it to (docs/limits.md).
+    """
     lab, before = doomed
     killed(lab, guard=True)
     assert status(lab)["state"] == "degraded"
     assert policies(lab) == switched_on(lab, before)
     assert (place.folder(lab.name) / "hash_policy").exists()
-    assert by_uplink(lab) == {"eth1": 32, "eth2": 0}
+    assert sum(by_uplink(lab).values()) == 32
     lab.close()
     assert lab.name not in index.names()
     assert not place.folder(lab.name).exists()
