@@ -278,8 +278,9 @@ def test_a_dead_worker_gives_the_policies_back(doomed: tuple[Lab, Policies]) -> 
 
 
 def test_after_both_are_dead_down_leaves_nothing(doomed: tuple[Lab, Policies], played: Played) -> None:
-    """Nobody is left to give the policies back, nor the steering: they stay until the lab comes down. Packets pass, each
-    flow one way; which is what the kernel's receive path hashes it to (docs/limits.md).
+    """Nobody is left to give the policies back, nor the steering: they stay until the lab comes down.
+
+    Packets pass, each flow one way: the one that the kernel's receive path hashes it to (docs/limits.md).
     """
     lab, before = doomed
     killed(lab, guard=True)
