@@ -27,7 +27,7 @@ from labs.dataplane.asic import SoftAsic
 from labs.dataplane.intent import Wred
 from labs.dataplane.load import load_profile
 from labs.lab import Lab
-from labs.load_bridge import ROCE_PORT, MacPort, five_tuple
+from labs.load_bridge import MacPort, five_tuple
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.testing import SECOND, RunInvalid, wait_until
 from labs.verdicts.ecn import Left, marked_at_dequeue, no_marks, packets_needed, wred_curve

@@ -13,8 +13,9 @@ import pytest
 
 from labs.kernel import inside_netns
 from labs.lab import Lab
-from labs.load_bridge import ROCE_PORT, five_tuple
+from labs.load_bridge import five_tuple
 from labs.testing import wait_until
+from topologies.ecmp import ROCE_PORT
 from traffic.flows import FiveTuple
 
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33

@@ -108,21 +108,7 @@ def test_the_command_compares_and_leaves_the_lab_as_it_was(
     """Whether its times count or not (exit 3), its rows say in which order packets came, and the profile is back."""
     before = (asic.profile.name, asic.profile.tables, rules(lab, asic))
     plot = tmp_path / "plot.png"
-    argv = [
-        "alltoall",
-        "--rate",
-        "25Mbit",
-        "--lab",
-        lab.name,
-        "--lb",
-        "kernel,spray",
-        "--cc",
-        "none",
-        "--repeat",
-        "1",
-        "-b",
-        "2M",
-    ]
+    argv = ["alltoall", "--lab", lab.name, "--lb", "kernel,spray", "--cc", "none", "--repeat", "1", "-b", "2M"]
     code = run(["traffic", "compare", *argv, "--plot", str(plot), "--format", "json"])
     words = capsys.readouterr()
     note(words.err)
