@@ -31,6 +31,7 @@ from labs.load_bridge import MacPort, five_tuple
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.testing import SECOND, RunInvalid, wait_until
 from labs.verdicts.ecn import Left, marked_at_dequeue, no_marks, packets_needed, wred_curve
+from topologies.ecmp import ROCE_PORT
 
 FRAME = 512
 PAYLOAD = FRAME - 14 - 20 - 8
