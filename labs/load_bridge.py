@@ -7,7 +7,6 @@ as it does 802.1Qbb pauses (`MacPort`, `storming`).
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,19 +27,15 @@ from labs.verdicts.pfc import Measured
 from labs.waiting import wait_until
 from topologies import addressing
 from topologies.ecmp import ROCE_PORT
+from traffic.engines.rc_settings import FIRST_SPORT
 from traffic.engines.rnic import RawFlow, RawReport, RawRun, SpokenTo, start_raw
 from traffic.flows import FiveTuple, Transport
+from traffic.pauses import ETH_P_PAUSE, pfc_frame
 
-FIRST_SPORT = 49152  # of the range that Linux gives RoCEv2's source ports
 UDP_HEADERS = 42  # Ethernet 14, IPv4 20, UDP 8
 # A reading takes 4 ms on a quiet workstation, for nine hosts; one that was held up says less of when it was made.
 READINGS, QUICK_S = 5, 0.006
-PAUSE_GROUP = bytes.fromhex("0180c2000001")  # MAC control: for the port at the other end, and nobody else
-ETH_P_PAUSE = 0x8808
 ETH_P_ALL = 3
-PFC_OPCODE = 0x0101
-SHORTEST_FRAME = 60
-QUANTUM_BITS = 512
 PACKET_QDISC_BYPASS = 20  # linux/if_packet.h
 SOL_PACKET = 263
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # beyond the workstation's own limit
@@ -190,22 +185,6 @@ def let_pass(seconds: float) -> None:
     wait_until(
         f"{seconds:g} s have passed", time.monotonic, lambda now: now >= until, within=seconds + 60, most=seconds / 8
     )
-
-
-def pfc_frame(src: bytes, quanta: Mapping[int, int], *, enabled: int | None = None) -> bytes:
-    """An 802.1Qbb frame: pause each of these priorities for so many quanta of 512 bit times, 0 to go on.
-
-    `enabled` is the class-enable vector where it is not just these priorities.
-    """
-    vector = sum(1 << priority for priority in quanta) if enabled is None else enabled
-    times = struct.pack(">8H", *(quanta.get(priority, 0) for priority in range(8)))
-    frame = PAUSE_GROUP + src + struct.pack(">HHH", ETH_P_PAUSE, PFC_OPCODE, vector) + times
-    return frame.ljust(SHORTEST_FRAME, b"\0")
-
-
-def quanta_of(seconds: float, rate_bps: int) -> int:
-    """How many quanta last so long at a rate."""
-    return round(seconds * rate_bps / QUANTUM_BITS)
 
 
 class MacPort:

@@ -15,6 +15,7 @@ from labs.waiting import Waited, wait_until
 from topologies.fabric import Fabric, Link, Node, Port, Tier
 from topologies.units import GBIT, GIB, KBIT, KIB, MBIT, MIB, MICROSECOND, MILLISECOND, SECOND
 from traffic.collectives import permutation
+from traffic.engines.crafted_bursts import Ecn, RocePacket, ecn_probe, entropy_set, pause_frames, roce_write
 from traffic.engines.rc_settings import Congestion, RcSettings, Recovery
 from traffic.flows import FiveTuple, Flow, TrafficPlan, TrafficReport, Transport
 from traffic.operations import (
@@ -28,6 +29,7 @@ from traffic.operations import (
     reduce_scatter,
     ring_all_reduce,
 )
+from traffic.pauses import quanta_of
 
 __all__ = [
     "FALSE_ALARM",
@@ -42,6 +44,7 @@ __all__ = [
     "SECOND",
     "CapabilityMissing",
     "Congestion",
+    "Ecn",
     "Evidence",
     "Fabric",
     "Fidelity",
@@ -55,6 +58,7 @@ __all__ = [
     "Port",
     "RcSettings",
     "Recovery",
+    "RocePacket",
     "RunInvalid",
     "SpecError",
     "Tier",
@@ -70,6 +74,8 @@ __all__ = [
     "carried_as_planned",
     "completion",
     "ecmp_spread",
+    "ecn_probe",
+    "entropy_set",
     "flows_needed",
     "gather",
     "halving_doubling_all_reduce",
@@ -79,11 +85,14 @@ __all__ = [
     "no_flow_lost_for_good",
     "operation",
     "path_prediction",
+    "pause_frames",
     "pause_share",
     "permutation",
+    "quanta_of",
     "reaction",
     "reduce_scatter",
     "ring_all_reduce",
+    "roce_write",
     "routes_match",
     "spread_over_ports",
     "wait_until",

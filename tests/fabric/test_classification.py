@@ -24,10 +24,11 @@ from labs import kernel
 from labs.dataplane.asic import SoftAsic, tell
 from labs.dataplane.load import load_profile
 from labs.lab import Lab
-from labs.load_bridge import FIRST_SPORT, five_tuple
+from labs.load_bridge import five_tuple
 from labs.telemetry.asic_counters import AsicCounters
 from labs.telemetry.samples import PortSample
 from labs.testing import SECOND, FiveTuple, path_prediction, wait_until
+from traffic.engines.rc_settings import FIRST_SPORT
 
 pytestmark = pytest.mark.valid_of(3)  # what starves or disturbs a run is not the fabric's fault
 

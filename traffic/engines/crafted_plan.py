@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from topologies.errors import SpecError
 from traffic.bounds import wire_efficiency
-from traffic.engines.rc_plan import FIRST_SPORT, source_port
-from traffic.engines.rc_settings import MTUS
+from traffic.engines.rc_plan import source_port
+from traffic.engines.rc_settings import FIRST_QPN, FIRST_SPORT, MTUS
 from traffic.graph import Graph, checked
 from traffic.placement import Addresses, Placement
 
@@ -25,7 +25,6 @@ from traffic.placement import Addresses, Placement
 MOST_PACKETS = 4096
 # Of all iterations together: Python sends and receives some 20 000 a second on a processor, so half a minute of one.
 MOST_PACKETS_IN_ALL = 262_144
-FIRST_QPN = 2
 
 
 @dataclass(frozen=True, slots=True)

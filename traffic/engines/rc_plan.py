@@ -18,13 +18,11 @@ from functools import cached_property
 from itertools import pairwise
 
 from topologies.errors import SpecError
-from traffic.engines.rc_settings import Congestion, RcSettings, check_settings
+from traffic.engines.rc_settings import FIRST_QPN, FIRST_SPORT, Congestion, RcSettings, check_settings
 from traffic.graph import Buffer, Graph, Send, checked
 from traffic.outcome import ELEMENT, checks
 from traffic.placement import Addresses, Placement, Rank
 
-FIRST_SPORT = 0xC000  # IB_ROCE_UDP_ENCAP_VALID_PORT_MIN of Linux
-FIRST_QPN = 2  # 0 and 1 are for management
 QPN_BITS = PSN_BITS = 24
 MOST_CARDS = 16  # RC_NICS in traffic/rnic/rc_plan.h
 MOST_QPS = 4096  # RC_QUEUE_PAIRS there

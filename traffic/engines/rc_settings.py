@@ -10,6 +10,8 @@ from types import MappingProxyType
 from topologies.errors import SpecError
 from topologies.units import GBIT
 
+FIRST_SPORT = 0xC000  # IB_ROCE_UDP_ENCAP_VALID_PORT_MIN of Linux
+FIRST_QPN = 2  # 0 and 1 are for management
 MTUS = (256, 512, 1024, 2048, 4096)
 MOST_WINDOW = 65536
 

@@ -19,9 +19,10 @@ from scapy.packet import Raw
 
 from labs.dataplane.asic import SoftAsic
 from labs.lab import Lab
-from labs.load_bridge import SHORTEST_FRAME, MacPort, Probe, pfc_frame, quanta_of
+from labs.load_bridge import MacPort, Probe
 from labs.telemetry.asic_counters import PortCounters
 from labs.testing import MBIT, MILLISECOND, wait_until
+from traffic.pauses import SHORTEST_FRAME, pfc_frame, quanta_of
 
 pytestmark = pytest.mark.valid_of(3)  # what starves or disturbs a run is not the fabric's fault
 

@@ -21,12 +21,13 @@ import pytest
 from labs import lease
 from labs.dataplane.asic import SoftAsic
 from labs.lab import Lab
-from labs.load_bridge import MacPort, Probe, Storm, five_tuple, let_pass, quanta_of, sending, storming
+from labs.load_bridge import MacPort, Probe, Storm, five_tuple, let_pass, sending, storming
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.telemetry.host_watch import HostWatch
 from labs.testing import MBIT, MILLISECOND, wait_until
 from labs.verdicts.pfc import StormTiming, watchdog_timing
 from traffic.engines.rnic import RawFlow, RawReport, RawRun
+from traffic.pauses import quanta_of
 
 pytestmark = pytest.mark.valid_of(3)  # what starves or disturbs a run is not the fabric's fault
 

@@ -1,4 +1,4 @@
-"""The example of a collective in docs/testing.md works when pasted, as it stands."""
+"""The examples of a collective and of crafted bursts in docs/testing.md work when pasted, as they stand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from labs import index
 from labs.cli import run
 from labs.errors import LabNotFound
@@ -19,15 +21,16 @@ GIVEN_UP_S = 60.0
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "testing.md"
 
 
-def test_the_example_of_a_collective_works_when_pasted(tmp_path: Path) -> None:
-    found = re.search(r"### Collectives\n.*?```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert found, "docs/testing.md has no example of a collective"
-    (tmp_path / "test_collective.py").write_text(found.group(1))
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_collective.py"]
+@pytest.mark.parametrize(("heading", "tests"), [("Collectives", 1), ("Crafted bursts", 4)])
+def test_the_example_works_when_pasted(tmp_path: Path, heading: str, tests: int) -> None:
+    found = re.search(rf"### {heading}\n.*?```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert found, f"docs/testing.md has no example of {heading}"
+    (tmp_path / "test_example.py").write_text(found.group(1))
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
     with ended_with_its_labs(argv, tmp_path) as inner:
         out, _ = inner.communicate(timeout=180)
     assert inner.returncode == 0, out
-    assert "1 passed" in out
+    assert f"{tests} passed" in out
 
 
 def test_what_takes_too_long_leaves_no_lab(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from topologies.errors import SpecError
 from traffic.collectives import all_to_all, ring_all_reduce, send_recv
-from traffic.engines.rc_plan import AFTER_A_LINE, FIRST_SPORT, RcPlans, plans, source_port
-from traffic.engines.rc_settings import Congestion, RcSettings
+from traffic.engines.rc_plan import AFTER_A_LINE, RcPlans, plans, source_port
+from traffic.engines.rc_settings import FIRST_SPORT, Congestion, RcSettings
 from traffic.graph import Graph, Send
 from traffic.placement import Rank, checked_placement, one_each
 
