@@ -1,7 +1,8 @@
-"""Crafted bursts between two namespaces on one cable, and on a second that delivers nothing. As root.
+"""Crafted bursts between namespaces, one of whose cables delivers nothing. As root.
 
-h1 ══ eth1 ══ h2      10.79.1.1, fd79::1:1 and .2
-   ══ eth2 ══         10.79.2.1 and .2; h1 has a wrong Ethernet address for h2, so h2's kernel drops what comes
+h1 == eth1 == h2      10.79.1.1, fd79::1:1 and .2
+   == eth2 ==         10.79.2.1 and .2; h1 has a wrong Ethernet address for h2, whose kernel drops what comes
+   == eth3 == h3      10.79.3.1 and .3
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ def far_end(node: str, port: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def hosts() -> Iterator[None]:
-    spaces = [netns(host).name for host in ("h1", "h2")]
+    spaces = [netns(host).name for host in ("h1", "h2", "h3")]
     try:
         for space in spaces:
             ip("netns", "add", space)
-        for nic in (1, 2):
-            ip("-n", spaces[0], "link", "add", f"eth{nic}", "type", "veth", "peer", f"eth{nic}", "netns", spaces[1])
-            for host, space in zip(("h1", "h2"), spaces, strict=True):
+        for nic, peer in ((1, "h2"), (2, "h2"), (3, "h3")):
+            ends = (netns("h1").name, netns(peer).name)
+            ip("-n", ends[0], "link", "add", f"eth{nic}", "type", "veth", "peer", f"eth{nic}", "netns", ends[1])
+            for host, space in zip(("h1", peer), ends, strict=True):
                 ip("-n", space, "addr", "add", f"{address(host, nic, 4)}/24", "dev", f"eth{nic}")
                 ip("-n", space, "addr", "add", f"{address(host, nic, 6)}/112", "dev", f"eth{nic}", "nodad")
                 ip("-n", space, "link", "set", f"eth{nic}", "up")
@@ -172,9 +174,9 @@ def test_nobody_answers_that_the_port_is_closed() -> None:
 
 def test_a_receiver_that_is_missing_is_one_error_with_its_name() -> None:
     start = Starter()
-    with pytest.raises(TrafficError, match=r"^h3: the receiver of a burst does not start: ") as caught:
-        start_bursts((entropy_set("h1", "h3", 2),), Wiring(address, far_end), start)
-    assert str(netns("h3")) in str(caught.value)
+    with pytest.raises(TrafficError, match=r"^h9: the receiver of a burst does not start: ") as caught:
+        start_bursts((entropy_set("h1", "h9", 2),), Wiring(address, far_end), start)
+    assert str(netns("h9")) in str(caught.value)
     assert start.left == 0
 
 
@@ -183,6 +185,16 @@ def test_an_address_that_is_not_there_is_one_error() -> None:
     with pytest.raises(TrafficError, match=r"^h2: the receiver of a burst does not start: Cannot assign requested"):
         start_bursts((entropy_set("h1", "h2", 2, dst_nic=3),), Wiring(address, far_end), start)
     assert start.left == 0
+
+
+def test_a_receiver_that_is_killed_is_one_error_and_other_bursts_are_counted() -> None:
+    run, start = started(entropy_set("h1", "h2", 5), entropy_set("h1", "h3", 5, src_nic=3, dst_nic=3))
+    run.processes["h2"].stop()
+    result = run.finish(20)
+    assert start.left == 0
+    assert result.errors == ("h2: entropy of sport h1 > h2 is not counted: its program ended with -15",)
+    assert not result.complete
+    assert [(one.dst, one.received) for one in result.classes] == [("h3", 1)] * 5
 
 
 def test_a_burst_that_is_stopped_keeps_what_it_counted() -> None:

@@ -206,7 +206,10 @@ class RunningBursts:
     _result: CraftedResult | None = field(default=None, init=False)
 
     def finish(self, timeout: float) -> CraftedResult:
-        """Wait until all is sent, at most `timeout` seconds, and until it has come or is lost. Leaves no process."""
+        """Wait until all is sent, at most `timeout` seconds, and until it has come or is lost. Leaves no process.
+
+        Bursts of a node whose program ended early are in the errors; those of others are counted.
+        """
         if self._result is None:
             late = self._wait("sent\n", self.clock() + timeout)
             if not late:
@@ -237,13 +240,23 @@ class RunningBursts:
         with self.undo:
             for process in self.processes.values():
                 process.write("stop\n")
-            said = {node: _said(node, _ended(process)) for node, process in self.processes.items()}
+            said: dict[str, Mapping[str, Any]] = {}
+            for node, process in self.processes.items():
+                try:
+                    said[node] = _said(_ended(process))
+                except TrafficError as error:
+                    errors = (*errors, f"{node}: {self._named(node)} {error}")
         return CraftedResult(
-            tuple(_counted(one, said) for one in self.plans.classes),
+            tuple(_counted(one, said) for one in self.plans.classes if {one.leaves[0], one.arrives[0]} <= said.keys()),
             sum(int(one["strangers"]) for one in said.values()),
             sum(int(one["overflow"]) for one in said.values()),
             errors,
         )
+
+    def _named(self, node: str) -> str:
+        """What is not known without a node: its bursts, by their ends."""
+        some = [one.count for one in self.plans.classes if node in {one.leaves[0], one.arrives[0]}]
+        return ", ".join(dict.fromkeys(f"{one.burst} {one.src} > {one.dst}" for one in some))
 
 
 def _counted(one: _Class, said: Mapping[str, Mapping[str, Any]]) -> ClassCount:
@@ -276,9 +289,12 @@ def _ended(process: SpokenTo) -> CommandResult:
         return process.stop()
 
 
-def _said(node: str, ended: CommandResult) -> Mapping[str, Any]:
+def _said(ended: CommandResult) -> Mapping[str, Any]:
+    """What a program counted. Raises TrafficError for one that failed."""
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
     if not ended.ok or not lines:
-        raise TrafficError(f"{node}: a burst's program ended with {ended.status}: {ended.stderr.strip()[-400:]}")
+        raise TrafficError(
+            f"is not counted: its program ended with {ended.status} {ended.stderr.strip()[-400:]}".rstrip()
+        )
     found: Mapping[str, Any] = json.loads(lines[-1])
     return found
