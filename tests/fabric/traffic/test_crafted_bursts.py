@@ -104,11 +104,12 @@ def test_an_idle_fabric_marks_nothing_and_changes_no_codepoint(traffic: LabTraff
 def test_a_full_queue_marks_what_can_be_marked(lab: Lab, asic: SoftAsic, traffic: LabTraffic) -> None:
     """Control: two hosts send 190 Mbit/s into host3's 100; behind 409600 bytes the curve marks every packet that can.
 
-    A packet that cannot be marked is dropped there instead: it may be lost, and never comes with a mark.
+    One of them is on host3's own leaf, so that the queue is at host3's port whichever spine the other's flow takes. A
+    packet that cannot be marked is dropped there instead: it may be lost, and never comes with a mark.
     """
     start = asic.counters()
     port = lab.fabric.links_of("host3")[0].far("host3")
-    load = incast(lab, ["host5", "host7"], "host3", rate_bps=95 * MBIT, duration_s=None)
+    load = incast(lab, ["host4", "host5"], "host3", rate_bps=95 * MBIT, duration_s=None)
     with sending(lab, load):
         full = wait_until(
             "host3's port marks",
