@@ -58,16 +58,12 @@ POINT = SIGCOMM15.dilated(DILATION)
 STEADY = Steady(settle_s=POINT.settling_s, for_s=25.0)
 SINK = "host9"
 NIGHTLY = bool(os.environ.get("RAILBED_NIGHTLY"))
-SENDERS = (2, 4, 8)
+# Half a minute each: all numbers of senders are the nightly run's, which has the time.
+SHARING = (2, 4, 8) if NIGHTLY else (2,)
+PAUSED = (2, 4, 8) if NIGHTLY else (8,)
 
 Play = Callable[..., object]
 Note = Callable[[object], None]
-
-
-def cases(always: int) -> list[object]:
-    """All numbers of senders; all but one for the nightly run, which has the time."""
-    why = "half a minute each: the nightly run plays it (RAILBED_NIGHTLY=1)"
-    return [pytest.param(n, marks=pytest.mark.skipif(n != always and not NIGHTLY, reason=why)) for n in SENDERS]
 
 
 def sources(count: int) -> list[str]:
@@ -78,7 +74,7 @@ def rates(lab: Lab) -> dict[str, int]:
     return {link.name: RATE for link in lab.fabric.links}
 
 
-@pytest.mark.parametrize("senders", cases(2))
+@pytest.mark.parametrize("senders", SHARING)
 def test_senders_share_a_port_by_marks_alone(lab: Lab, play: Play, note: Note, senders: int) -> None:
     """C/N within 5 %, Jain 0.98; CE and CNPs; no pause while steady; p* and q* within 30 %."""
     play(CURVE, rates(lab))
@@ -100,7 +96,7 @@ def test_senders_share_a_port_by_marks_alone(lab: Lab, play: Play, note: Note, s
     assert all(verdicts)
 
 
-@pytest.mark.parametrize("senders", cases(8))
+@pytest.mark.parametrize("senders", PAUSED)
 def test_without_dcqcn_pauses_keep_it_lossless(lab: Lab, play: Play, note: Note, senders: int) -> None:
     """Control: nobody slows down by himself, so priority 3 is paused, and nothing is lost or sent again."""
     play(CURVE, rates(lab))
