@@ -22,7 +22,7 @@ from topologies.ecmp import ROCE_PORT
 from topologies.errors import RailbedError
 from traffic.engines.base import CommandResult
 from traffic.engines.crafted_plan import CraftedPlans, QueuePairWay
-from traffic.engines.graph_engine import CarriedFlow
+from traffic.engines.graph_engine import CarriedFlow, Unchecked
 from traffic.engines.rnic import REPORTED_S, SpokenTo, Starts
 from traffic.engines.rnic_report import value_of
 from traffic.errors import TrafficError
@@ -74,22 +74,12 @@ class CraftedRank:
 
 
 @dataclass(frozen=True, slots=True)
-class CraftedReport:
+class CraftedReport(Unchecked):
     """What became of a graph. `ranks` are the reports there are; `errors` name what failed, with flow and hosts."""
 
     plans: CraftedPlans
     ranks: Mapping[int, CraftedRank]
     errors: tuple[str, ...] = ()
-
-    @property
-    def error(self) -> str | None:
-        """All that failed as one message; None when nothing did."""
-        return "; ".join(self.errors) or None
-
-    @property
-    def wrong(self) -> int | None:
-        """Nothing is checked: the bytes mean nothing."""
-        return None
 
     @property
     def retransmits(self) -> int | None:
@@ -107,21 +97,6 @@ class CraftedReport:
         sent = {send.number: send.sent for one in self.ranks.values() for send in one.sends}
         heard = [got for one in self.ranks.values() for got in one.expects if got.number in sent]
         return max(0, sum(sent[got.number] - got.came for got in heard))
-
-    @property
-    def timeouts(self) -> int:
-        """Nobody waits to send again."""
-        return 0
-
-    @property
-    def late_share(self) -> float | None:
-        """Not measured: Python's pace is no schedule."""
-        return None
-
-    @property
-    def rate_error(self) -> float | None:
-        """Not measured, as there is no schedule."""
-        return None
 
     @property
     def dscp(self) -> int:

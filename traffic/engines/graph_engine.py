@@ -93,6 +93,38 @@ class GraphReport(Protocol):
         ...
 
 
+class Unchecked:
+    """What reports have alike of engines whose bytes mean nothing and leave by no schedule."""
+
+    __slots__ = ()
+    errors: tuple[str, ...]
+
+    @property
+    def error(self) -> str | None:
+        """All that failed as one message; None when nothing did."""
+        return "; ".join(self.errors) or None
+
+    @property
+    def wrong(self) -> int | None:
+        """Nothing is checked."""
+        return None
+
+    @property
+    def timeouts(self) -> int:
+        """None that the engine could tell."""
+        return 0
+
+    @property
+    def late_share(self) -> float | None:
+        """Not measured: no packet has a time of its own to leave at."""
+        return None
+
+    @property
+    def rate_error(self) -> float | None:
+        """Not measured, as there is no schedule."""
+        return None
+
+
 class RunningGraph(Protocol):
     """A graph under way."""
 

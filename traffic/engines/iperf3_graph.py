@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from topologies.errors import RailbedError
 from traffic.engines.base import Process
-from traffic.engines.graph_engine import CarriedFlow
+from traffic.engines.graph_engine import CarriedFlow, Unchecked
 from traffic.engines.iperf3_plan import Iperf3Plans, MessageFlow
 from traffic.engines.iperf3_report import Received, error_in, received_in
 from traffic.engines.on_host import program
@@ -71,22 +71,12 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Iperf3Report:
+class Iperf3Report(Unchecked):
     """What became of a graph. `turns` are the iterations that were begun, the last one perhaps not to its end."""
 
     plans: Iperf3Plans
     turns: tuple[Turn, ...]
     errors: tuple[str, ...] = ()
-
-    @property
-    def error(self) -> str | None:
-        """All that failed as one message; None when nothing did."""
-        return "; ".join(self.errors) or None
-
-    @property
-    def wrong(self) -> int | None:
-        """Nothing is checked: the bytes mean nothing."""
-        return None
 
     @property
     def retransmits(self) -> int | None:
@@ -103,21 +93,6 @@ class Iperf3Report:
     def lost_packets(self) -> int:
         """Of UDP those that did not come. What TCP sends again need not be lost: its probes are none of them."""
         return sum(one.lost_packets or 0 for one in self._received())
-
-    @property
-    def timeouts(self) -> int:
-        """iperf3 does not tell TCP's time-outs from what else it sends again."""
-        return 0
-
-    @property
-    def late_share(self) -> float | None:
-        """No packet has a time of its own to leave at."""
-        return None
-
-    @property
-    def rate_error(self) -> float | None:
-        """Not measured, as there is no schedule."""
-        return None
 
     @property
     def dscp(self) -> int:
