@@ -120,7 +120,7 @@ def _repeat(lab: Lab, asic: SoftAsic, wanted: Comparison, entry: Entry, number: 
     try:
         played = bridge.play(lab, wanted.graph, wanted.placement, rc, iterations=iterations, check=True)
     except TrafficError as error:  # this run's affair: what was played before stands, and others have their turn
-        return Repeat(number, rc.seed, None, (), 0, 0, 0, 0, invalid_because=str(error))
+        return Repeat(number, rc.seed, None, (), 0, 0, 0, 0, wrong=None, invalid_because=str(error))
     return repeat_of(number, played, warmup=wanted.warmup)
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -52,25 +52,10 @@ def address(host: str, _card: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[str, ...]]:
-    """Namespaces on one bridge, which is in a namespace too."""
+def hosts(bridged: Callable[[str, Mapping[str, str]], None]) -> tuple[str, ...]:
     names = tuple(f"h{number}" for number in range(1, HOSTS + 1))
-    spaces = [netns(name).name for name in (*names, "sw")]
-    try:
-        for space in spaces:
-            ip("netns", "add", space)
-        switch = spaces[-1]
-        ip("-n", switch, "link", "add", "br0", "up", "type", "bridge")
-        for name, space in zip(names, spaces, strict=False):
-            ip("-n", space, "link", "add", "eth1", "mtu", "9000", "type", "veth", "peer", "name", name, "netns", switch)
-            ip("-n", switch, "link", "set", name, "mtu", "9000", "master", "br0", "up")
-            ip("-n", space, "link", "set", "lo", "up")
-            ip("-n", space, "addr", "add", f"{address(name, 1)}/24", "dev", "eth1")
-            ip("-n", space, "link", "set", "eth1", "up")
-        yield names
-    finally:
-        for space in spaces:
-            subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True, timeout=10)
+    bridged(netns("").name, {name: f"{address(name, 1)}/24" for name in names})
+    return names
 
 
 class Starter:
