@@ -1,0 +1,180 @@
+"""What a timeline is made of: one record a line of ``timeline.jsonl``, told apart by its ``kind``.
+
+Every record has ``t``: nanoseconds of the kernel's monotonic clock (CLOCK_MONOTONIC), which all namespaces of a
+workstation share and nothing sets back. A `Clock` record says which wall time that was. Counters are totals since the
+thing they count was made, as the kernel or the soft ASIC keeps them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True, gc=False):
+    """What all records have."""
+
+    t: int
+
+
+class Clock(Record, frozen=True, kw_only=True, tag="clock"):
+    """At `t` it was `wall` (ISO 8601, UTC) in boot `boot`: the first record of a timeline, and after each restart."""
+
+    wall: str
+    boot: str
+
+
+class LinkEvent(Record, frozen=True, kw_only=True, tag="link"):
+    """A port's carrier (`up`) or its own setting (`admin`) changed."""
+
+    node: str
+    port: str
+    up: bool
+    admin: bool = True
+
+
+class RouteEvent(Record, frozen=True, kw_only=True, tag="route", gc=True):
+    """A node's kernel has another route to `prefix`: by `ports`, one entry a next hop; none when it is gone."""
+
+    node: str
+    prefix: str
+    ports: tuple[str, ...] = ()
+    protocol: str = ""
+
+
+class SessionEvent(Record, frozen=True, kw_only=True, tag="session"):
+    """A BGP or BFD session (`protocol` is bgp or bfd) changed its state, in the daemon's own word; `up` in ours."""
+
+    node: str
+    peer: str
+    protocol: str
+    state: str
+    up: bool
+    because: str = ""
+
+
+class EngineEvent(Record, frozen=True, kw_only=True, tag="engine"):
+    """What a container engine said of a node."""
+
+    node: str
+    event: str
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class FaultEvent(Record, frozen=True, kw_only=True, tag="fault", gc=True):
+    """A fault's life; `phase` is injecting, made, reverting, reverted, or failed (then `because` says why).
+
+    `made` is written right after the last of its changes was made, `injecting` right before the first.
+    """
+
+    id: str
+    fault: str
+    target: str
+    phase: str
+    params: dict[str, str] = {}  # noqa: RUF012 - msgspec copies a default
+    because: str = ""
+
+
+class TrafficEvent(Record, frozen=True, kw_only=True, tag="traffic"):
+    """Traffic named `what` did `phase`: start, end, failed, or progress (`done` of its own units)."""
+
+    what: str
+    phase: str
+    done: int = 0
+
+
+class PortRecord(Record, frozen=True, kw_only=True, tag="port"):
+    """A port's counters, as the kernel keeps them."""
+
+    node: str
+    port: str
+    up: bool
+    tx_packets: int
+    tx_bytes: int
+    rx_packets: int
+    rx_bytes: int
+    tx_dropped: int = 0
+    rx_dropped: int = 0
+
+
+class QueueRecord(Record, frozen=True, kw_only=True, tag="queue"):
+    """One queue of the soft ASIC."""
+
+    node: str
+    port: str
+    queue: int
+    depth_bytes: int
+    sent_packets: int
+    sent_bytes: int
+    marked_packets: int = 0
+    dropped_packets: int = 0
+
+
+class AsicRecord(Record, frozen=True, kw_only=True, tag="asic"):
+    """The soft ASIC as a whole: PFC frames, reaction, CPU time of asicd."""
+
+    pauses: int
+    reaction_p99_us: float | None = None
+    lost: int = 0
+    cpu_s: float = 0.0
+
+
+class HostRecord(Record, frozen=True, kw_only=True, tag="host"):
+    """How the workstation fared since the last of these; shares are 0 to 1 (labs.telemetry.samples.HostSample)."""
+
+    duration_s: float
+    steal: float
+    steal_worst: float
+    starved_s: float
+    cpu_pressure: float | None = None
+
+
+class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
+    """What arrived of one open-loop flow since the last of these records of it.
+
+    `first` and `last` are the lowest and highest sequence number that came; `received` counts packets, `duplicates`
+    those that came before, `reordered` those with a number below one that had come. `silence_ns` is the longest time
+    without a packet, and it ended at `silence_end` (same clock as t).
+    """
+
+    flow: str
+    received: int
+    first: int
+    last: int
+    duplicates: int = 0
+    reordered: int = 0
+    silence_ns: int = 0
+    silence_end: int = 0
+
+
+class VerdictRecord(Record, frozen=True, kw_only=True, tag="verdict"):
+    """A claim was judged."""
+
+    claim: str
+    held: bool
+    valid: bool
+    summary: str = ""
+
+
+class Note(Record, frozen=True, kw_only=True, tag="note"):
+    """What a person or a scenario wants to find again."""
+
+    text: str
+
+
+AnyRecord = (
+    Clock
+    | LinkEvent
+    | RouteEvent
+    | SessionEvent
+    | EngineEvent
+    | FaultEvent
+    | TrafficEvent
+    | PortRecord
+    | QueueRecord
+    | AsicRecord
+    | HostRecord
+    | FlowRecord
+    | VerdictRecord
+    | Note
+)
