@@ -71,7 +71,7 @@ class FaultEvent(Record, frozen=True, kw_only=True, tag="fault", gc=True):
     fault: str
     target: str
     phase: str
-    params: dict[str, str] = {}  # noqa: RUF012 - msgspec copies a default
+    params: dict[str, str] = {}
     because: str = ""
 
 
