@@ -11,9 +11,14 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True, gc=False):
-    """What all records have."""
+    """What all records have.
+
+    `late_ns` is set by the Recorder alone: for a record that reached it after later ones had been written, `t` is when
+    it was written, and it happened that much earlier.
+    """
 
     t: int
+    late_ns: int = 0
 
 
 class Clock(Record, frozen=True, kw_only=True, tag="clock"):
