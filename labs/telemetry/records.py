@@ -152,6 +152,36 @@ class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
     silence_end: int = 0
 
 
+class ProbeRecord(Record, frozen=True, kw_only=True, tag="probe", gc=True):
+    """An open-loop flow begins: a packet every `interval_ns` from host `src` to `dst`, whatever becomes of it.
+
+    `prefix` is where it goes as switches name it, `path` the ports it leaves by (``leaf1:eth1``) as routing stood then.
+    """
+
+    flow: str
+    src: str
+    dst: str
+    prefix: str
+    path: tuple[str, ...]
+    interval_ns: int
+
+
+class GapRecord(Record, frozen=True, kw_only=True, tag="gap"):
+    """A stretch in which nothing of an open-loop flow came, told after the flow's end: `t` says when that was.
+
+    From `began`, the arrival of the last packet before, to `ended`, that of the first after it (0: none came).
+    `missing` packets from number `first` on were lost for good; with 0 missing nothing was lost, and the probe saw
+    nothing either. `behind_ns` is how far behind its schedule the sender was at most in the whole run.
+    """
+
+    flow: str
+    began: int
+    ended: int
+    first: int
+    missing: int
+    behind_ns: int = 0
+
+
 class VerdictRecord(Record, frozen=True, kw_only=True, tag="verdict"):
     """A claim was judged."""
 
@@ -180,6 +210,8 @@ AnyRecord = (
     | AsicRecord
     | HostRecord
     | FlowRecord
+    | ProbeRecord
+    | GapRecord
     | VerdictRecord
     | Note
 )
