@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from labs import cli_counters, cli_profile, cli_traffic, index, reaper, views
+from labs import cli_counters, cli_fault, cli_profile, cli_traffic, index, reaper, views
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -387,5 +387,6 @@ def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
 
 
 commands.add_command(cli_counters.counters)
+commands.add_command(cli_fault.fault)
 commands.add_command(cli_profile.commands())
 commands.add_command(cli_traffic.traffic)

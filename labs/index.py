@@ -20,11 +20,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from labs.errors import LabNotFound, LeftoverLab, PreflightFailed
 from labs.journal import JOURNAL_FILE, Journal, boot_id
 
 CACHE = "cache"
+LINK_UP = "link-up"  # the verb that undoes a step which has set an interface down
 
 
 def state_dir() -> Path:
@@ -133,6 +135,16 @@ def move_to(name: str, stage: Stage) -> LabRecord:
 def journal(name: str) -> Journal:
     """The lab's journal; empty when it has none yet."""
     return Journal(lab_dir(name) / JOURNAL_FILE)
+
+
+def cut_ports(name: str) -> frozenset[tuple[str, str]]:
+    """The interfaces that faults have set down, as (node, network device), from the journal."""
+    steps = [step for e in journal(name).open_entries() if e.change.undo == "fault" for step in _steps(e.change.args)]
+    return frozenset((str(s["args"]["node"]), str(s["args"]["netdev"])) for s in steps if s["undo"] == LINK_UP)
+
+
+def _steps(args: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(args["steps"])
 
 
 def forget(name: str) -> None:

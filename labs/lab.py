@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from labs import attaching, index, kernel, lease, observe, reaper, run_dir
 from labs.backends import backend as backend_named
@@ -22,7 +23,7 @@ from labs.dataplane.ecmp_state import live_ecmp
 from labs.errors import DeployFailed, LabError, LeftoverLab, NotReady
 from labs.foreign_lab import as_found, restored, stored
 from labs.index import LabRecord, Stage
-from labs.journal import Change, boot_id
+from labs.journal import boot_id
 from labs.load import spec_from_dict, spec_to_dict
 from labs.node import LiveNode
 from labs.path import Path as FlowPath
@@ -31,7 +32,7 @@ from labs.render import clab_text, fingerprint
 from labs.request import Request, choose_backend, render_request
 from labs.spec import RenderedLab
 from labs.telemetry.samples import BgpSession, PortSample, RouteTable
-from labs.undo import identity, undo
+from labs.undo import identity
 from labs.verdicts import Verdict
 from topologies import addressing
 from topologies.fabric import Fabric, Node
@@ -128,10 +129,24 @@ def adopt_lab(name: str) -> Lab:
         raise LeftoverLab(
             f"the run directory of lab {name!r} is gone ({record.run_dir})", remedy=f"railbed down {name}"
         ) from None
-    rendered = restored(data, spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
     if not index.journal(name).open_entries():
         raise NotReady(f"lab {name!r} is {record.stage}: none of it is there yet", remedy="ask again in a moment")
-    run_path = Path(record.run_dir)
+    return _reach(record, data)
+
+
+def reach_lab(name: str) -> Lab:
+    """The same for who undoes changes of a lab, whatever its stage. Raises LabNotFound, LeftoverLab."""
+    record = index.read(name)
+    try:
+        data = json.loads((Path(record.run_dir) / "lab.json").read_text())
+    except (OSError, ValueError):
+        raise LeftoverLab(f"the run directory of lab {name!r} is gone", remedy=f"railbed down {name}") from None
+    return _reach(record, data)
+
+
+def _reach(record: LabRecord, data: Mapping[str, Any]) -> Lab:
+    name, run_path = record.name, Path(record.run_dir)
+    rendered = restored(data, spec_from_dict(data["spec"]), fabric_from_dict(data["fabric"]), name)
     player = ForeignBackend() if rendered.foreign else backend_named(record.backend)
     deployment = player.adopt(rendered, run_path, index.journal(name))
     lab = Lab(rendered, record.backend, deployment, run_path)
@@ -269,28 +284,11 @@ class Lab:
                 self.deployment.set_state(live.name, state)
                 if self.asic is not None and state is NodeState.RUNNING:
                     self.asic.refresh()
-                cut = [e.change.args for e in index.journal(self.name).open_entries() if e.change.undo == "link"]
-            netns = self.deployment.netns(live.name)
-            for args in cut:
-                if args["netns"] == netns.name and state is NodeState.RUNNING:
-                    with kernel.inside_netns(netns):
-                        kernel.set_link(str(args["netdev"]), up=False)
-
-    @contextmanager
-    def changed(self, *changes: Change) -> Iterator[None]:
-        """Journal changes that the block then makes; they are undone at its end.
-
-        The journal is the lab's own: another process may write to it in between, or have taken the lab down.
-        """
-        with index.locked(self.name, wait=True):
-            index.read(self.name)
-            numbers = {entry.n for entry in index.journal(self.name).will(*changes)}
-        try:
-            yield
-        finally:
-            with index.locked(self.name, wait=True), lease.changing(self.name, "the end of a fault"):
-                journal = index.journal(self.name)
-                undo(self.name, journal, tuple(entry for entry in journal.open_entries() if entry.n in numbers))
+                cut = index.cut_ports(self.name)
+            for at, netdev in cut:
+                if at == live.name and state is NodeState.RUNNING:
+                    with kernel.inside_netns(self.deployment.netns(at)):
+                        kernel.set_link(netdev, up=False)
 
     def close(self) -> None:
         """Take the lab down. Idempotent."""
@@ -311,6 +309,9 @@ def _find_running(rendered: RenderedLab, request: Request) -> Lab | None:
         with lease.changing(rendered.name, "clearing what a crash left"):
             reaper.destroy(rendered.name)
         return None
+    if reaper.stale_faults(index.journal(rendered.name).open_entries()):
+        with lease.changing(rendered.name, "ending faults that outlived their time"):
+            reaper.end_stale_faults(rendered.name)
     record = index.read(rendered.name)
     wanted = request.backend if request.backend != "auto" else record.backend
     if record.fingerprint != fingerprint(rendered) or record.backend != wanted:

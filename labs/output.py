@@ -12,7 +12,7 @@ from typing import Protocol
 COLORS = {"running": "green", "up": "green", "ready": "green", "ok": "green", "established": "green"}
 
 
-def emit_json(data: Mapping[str, object]) -> None:
+def emit_json(data: Mapping[str, object] | Sequence[Mapping[str, object]]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(data, indent=1) + "\n")
     sys.stdout.flush()

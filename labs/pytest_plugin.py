@@ -253,10 +253,9 @@ class Faults:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         from labs.faults import catalogue
 
-        function = getattr(catalogue, name, None)
-        if name.startswith("_") or function is None:
+        if name.startswith("_"):
             raise AttributeError(f"no fault {name!r}")
-        return partial(function, self._lab)
+        return partial(getattr(catalogue, name), self._lab)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from labs.index import Stage
 from labs.journal import Entry
 from labs.undo import is_process, undo, undo_all
 
+# A fault whose time is over is the Recorder's to take back; one so late has no Recorder any more.
+RECORDER_LATE_S = 2.0
 AGAIN = ", then: railbed reap"
 
 
@@ -87,10 +90,15 @@ def leftovers() -> tuple[Leftover, ...]:
 
 
 def stale_faults(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The changes that were to end with a process (``by``) which is gone."""
-    return tuple(
-        entry for entry in entries if isinstance(by := entry.change.args.get("by"), Mapping) and not is_process(by)
-    )
+    """The faults that were to end with a process (``by``) that is gone, or by now (``until_ns``)."""
+    return tuple(entry for entry in entries if entry.change.undo == "fault" and _is_over(entry.change.args))
+
+
+def _is_over(args: Mapping[str, object]) -> bool:
+    by, until = args.get("by"), args.get("until_ns")
+    if isinstance(by, Mapping) and not is_process(by):
+        return True
+    return isinstance(until, int) and time.monotonic_ns() > until + int(RECORDER_LATE_S * 1e9)
 
 
 def reap() -> tuple[Leftover, ...]:
@@ -120,5 +128,10 @@ def _undo_leftover(name: str) -> None:
     if abandoned(name):  # asked again: somebody may have brought it up in between
         destroy(name)
         return
+    end_stale_faults(name)
+
+
+def end_stale_faults(name: str) -> None:
+    """Take back the faults that outlived their process or their time; the caller holds the lab's lock."""
     journal = index.journal(name)
     undo(name, journal, stale_faults(journal.open_entries()))

@@ -129,17 +129,12 @@ def _link(
 
 
 def _faulted(lab: Lab) -> frozenset[tuple[str, str]]:
-    """The ports that a fault of ours has set down, from the journal."""
-    ports = {
-        (
-            lab.deployment.netns(port.node).name,
-            driver(lab.node(port.node).kind).netdev(lab.node(port.node), port.name),
-        ): (
-            port.node,
-            port.name,
-        )
-        for link in lab.fabric.links
-        for port in link.ends
+    """The ports that a fault has taken hold of, from the journal; not those of a node that it has taken as a whole."""
+    taken = {
+        str(claim)
+        for entry in index.journal(lab.name).open_entries()
+        if entry.change.undo == "fault"
+        for claim in list(entry.change.args["claims"])  # type: ignore[call-overload]
     }
-    cut = [entry.change.args for entry in index.journal(lab.name).open_entries() if entry.change.undo == "link"]
-    return frozenset(ports[key] for args in cut if (key := (str(args["netns"]), str(args["netdev"]))) in ports)
+    ends = ((port.node, port.name) for link in lab.fabric.links for port in link.ends)
+    return frozenset(end for end in ends if any(f"{claim}/".startswith(f"{end[0]}/{end[1]}/") for claim in taken))

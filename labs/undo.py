@@ -3,16 +3,15 @@
 process   whatever carries the lab's start token in its environment, and the pids that were recorded
 netns     members of the namespace, then its mount and its name
 sysctl    a setting of the whole workstation, shared by the labs that need it
-link      an interface that a fault has set down
 containers         the containers that carry the lab's labels, and whatever else was started in their networks
 container-network  a management network, with our labels
 containerlab       what containerlab leaves beside containers: names of namespaces, host names, ssh configuration
 foreign-network    a management network that containerlab made for somebody else's file, once nobody uses it
 setting            a setting of the workstation that containerlab or asicd overwrites
 paused             a container that was paused
-kept               addresses and routes of a port that go when it is set down
 soft-asic          asicd, its queues on the ports, and its maps
 adopted            nothing: a lab that goes on without us
+fault              the steps of a fault, each by a verb of its own (labs/faults/undoing.py)
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
@@ -234,19 +234,6 @@ def let_go_on(lab: str, entries: tuple[Entry, ...]) -> None:
             engine.pause(name, on=False, at=at)
 
 
-def give_back(lab: str, entries: tuple[Entry, ...]) -> None:
-    """Restore what a port lost while it was down, by the arguments of ``ip`` that were recorded."""
-    del lab
-    for entry in entries:
-        lines = entry.change.args["lines"]
-        path = NETNS_DIR / str(entry.change.args["netns"])
-        if not path.exists() or not isinstance(lines, list):
-            continue
-        for line in lines:
-            argv = ["nsenter", f"--net={path}", "--", "ip", *str(line).split()]
-            subprocess.run(argv, capture_output=True, check=False)  # what is there again needs nothing
-
-
 def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
     """End asicd in good order, so that it takes itself off every port; what it cannot is taken off for it.
 
@@ -279,13 +266,9 @@ def restore_sysctl(lab: str, entries: tuple[Entry, ...]) -> None:
     sysctl.release(lab, [str(entry.change.args["key"]) for entry in entries])
 
 
-def raise_link(lab: str, entries: tuple[Entry, ...]) -> None:
-    """Set interfaces up again that a fault has set down; a namespace that is gone needs nothing."""
-    del lab
-    for entry in entries:
-        path = NETNS_DIR / str(entry.change.args["netns"])
-        with suppress(OSError), kernel.inside_netns(path):
-            kernel.set_link(str(entry.change.args["netdev"]), up=True)
+def revert_faults(lab: str, entries: tuple[Entry, ...]) -> None:
+    """Undo the steps of faults. What does that knows running labs, so it is above us: it is found by its name."""
+    import_module("labs.faults.undoing").undo_faults(lab, entries)
 
 
 def kill_until_gone(find: Callable[[], set[int]]) -> None:
@@ -343,14 +326,13 @@ UNDO: Mapping[str, Undo] = MappingProxyType(
         "process": end_processes,
         "netns": remove_netns,
         "sysctl": restore_sysctl,
-        "link": raise_link,
         "containers": remove_containers,
         "container-network": remove_container_network,
         "containerlab": remove_traces,
         "foreign-network": remove_foreign_network,
         "setting": restore_setting,
         "paused": let_go_on,
-        "kept": give_back,
+        "fault": revert_faults,
         "soft-asic": remove_soft_asic,
         "adopted": forget_adopted,
     }

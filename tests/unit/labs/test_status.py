@@ -40,9 +40,8 @@ def test_link_down(lab: Lab, broken: Break) -> None:
 
 def test_link_with_a_fault_in_it(lab: Lab, broken: Break) -> None:
     broken(links_down=["leaf1:spine1", "leaf2:spine2"])
-    args = {"netns": lab.deployment.netns("leaf1").name, "netdev": "eth1"}
     journal = index.journal(lab.name)
-    fault = journal.will(Change("link", args))
+    fault = journal.will(Change("fault", {"claims": ["leaf1/eth1/admin"], "steps": []}))
     assert odd(status(lab), "links") == {"leaf1:spine1": "faulted", "leaf2:spine2": "down"}
     journal.done(fault)
     assert odd(status(lab), "links") == {"leaf1:spine1": "down", "leaf2:spine2": "down"}

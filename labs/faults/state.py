@@ -1,0 +1,214 @@
+"""A lab's state before the first fault and after the last: equal, or what differs is named.
+
+What is compared, node by node: whether it runs; its interfaces (up, carrier, MTU, hardware and IP addresses), queues,
+routes of all tables, hash and forwarding sysctls, processes and whether they are stopped, sessions; of the soft ASIC
+the profile, the rates and what is wrong with each wire. Counters, and what a session or a gate changes by itself, are
+not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labs import index, observe
+from labs.dataplane.settings import settings
+from labs.errors import LabError
+from labs.kinds import driver
+from labs.lab import Lab
+from labs.node import LiveNode
+from labs.verdicts import Evidence, Verdict
+from labs.waiting import wait_until
+
+STATE_FILE = "before-faults.json"
+MOST_ROWS = 20
+SYSCTLS = (
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.fib_multipath_hash_policy",
+    "net.ipv4.fib_multipath_hash_fields",
+    "net.ipv4.fib_multipath_hash_seed",
+    "net.ipv6.fib_multipath_hash_policy",
+    "net.ipv6.fib_multipath_hash_fields",
+)
+# A neighbour or a path that the kernel learns by itself comes and goes.
+VOLATILE = frozenset({"expires", "age", "cache", "nhid", "pref", "metrics"})
+
+State = Mapping[str, Mapping[str, Sequence[str]]]
+"""Node (or "lab") to aspect to facts, each a line of text, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A fact that is there only before (``-``) or only after (``+``)."""
+
+    node: str
+    aspect: str
+    sign: str
+    fact: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.aspect}: {self.sign} {self.fact}"
+
+
+def keep(lab: Lab) -> None:
+    """Write the state down, beside the journal: what all faults that are made now will be compared with."""
+    path = index.lab_dir(lab.name) / STATE_FILE
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(capture(lab)))
+    draft.replace(path)
+
+
+def kept(lab: Lab) -> State | None:
+    """The state before the first of the faults that were made last; None when there were none."""
+    try:
+        found: State = json.loads((index.lab_dir(lab.name) / STATE_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
+def restored(lab: Lab, *, within: float) -> Verdict:
+    """Wait until the state is what it was before the faults. Invalid when no fault was made."""
+    before = kept(lab)
+    if before is None:
+        verdict = Verdict("the state is as before the faults", False, Evidence("no fault was made"))
+        return verdict.invalid("no fault was made, so nothing was written down")
+    waited = wait_until(
+        "the state is as before the faults", lambda: differences(before, capture(lab)), lambda d: not d, within=within
+    )
+    return judged(waited.last, sum(len(facts) for of in before.values() for facts in of.values()))
+
+
+def judged(found: Sequence[Difference], facts: int) -> Verdict:
+    """The verdict on these differences of so many facts."""
+    aspects = ", ".join(sorted({f"{one.node} {one.aspect}" for one in found})[:6])
+    return Verdict(
+        "the state is as before the faults",
+        not found,
+        Evidence(
+            f"{len(found)} of {facts} facts differ: {aspects}" if found else f"all {facts} facts are as before",
+            {"facts": facts, "differences": len(found)},
+            tuple(str(one) for one in found[:MOST_ROWS]),
+        ),
+    )
+
+
+def differences(before: State, after: State) -> tuple[Difference, ...]:
+    """What is in one state and not in the other."""
+    found = []
+    for node in sorted({*before, *after}):
+        was, now = before.get(node, {}), after.get(node, {})
+        for aspect in sorted({*was, *now}):
+            one, other = Counter(was.get(aspect, ())), Counter(now.get(aspect, ()))
+            found += [Difference(node, aspect, "-", fact) for fact in sorted((one - other).elements())]
+            if aspect != "processes":  # traffic may have come meanwhile; what a fault starts carries its mark
+                found += [Difference(node, aspect, "+", fact) for fact in sorted((other - one).elements())]
+    return tuple(found)
+
+
+def capture(lab: Lab) -> State:
+    """The lab's state as it is now."""
+    states = lab.deployment.states()
+    inodes = _processes(lab)
+
+    def of(node: LiveNode) -> Mapping[str, Sequence[str]]:
+        state = str(states[node.name])
+        if state != "running":
+            return {"power": [state]}
+        try:
+            return {"power": [state], **_of(node, inodes.get(node.name, ()))}
+        except LabError as error:
+            return {"power": [f"{state}, and does not answer: {error.message}"]}
+
+    found = dict(zip(lab.nodes, observe.ask_all(of, lab.nodes.values()), strict=True))
+    return {**found, "lab": _asic(lab)}
+
+
+def _of(node: LiveNode, processes: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    return {
+        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"))),
+        "queues": sorted(_queues(_json(node, "tc", "-j", "qdisc", "show"))),
+        "routes": sorted(
+            f"{family} {line}"
+            for family in ("-4", "-6")
+            for line in _routes(_json(node, "ip", family, "-j", "route", "show", "table", "all"))
+        ),
+        "sysctls": sorted(node.kernel("sysctl", "-e", *SYSCTLS).stdout.splitlines()),
+        "processes": sorted(processes),
+        "sessions": sorted(f"{one.peer} {one.state}" for one in driver(node.kind).sessions(node)),
+    }
+
+
+def _json(node: LiveNode, *argv: str) -> list[dict[str, Any]]:
+    said = node.kernel(*argv).stdout.strip()
+    found: list[dict[str, Any]] = json.loads(said) if said else []
+    return found
+
+
+def _links(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for one in found:
+        flags = one["flags"]
+        addresses = sorted(f"{a['local']}/{a['prefixlen']}" for a in one.get("addr_info", ()) if "local" in a)
+        up, carrier = "UP" in flags, "LOWER_UP" in flags
+        about = f"mtu {one['mtu']} {one.get('address', '')} peer {one.get('link_index', '')}"
+        yield f"{one['ifname']} up={up} carrier={carrier} {about} {' '.join(addresses)}"
+
+
+def _queues(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for one in found:
+        options = one.get("options") or {}
+        if one["kind"] == "tbf":  # a gate of the soft ASIC opens and closes by itself
+            options = {}
+        told = json.dumps({key: options[key] for key in sorted(options) if key != "direct_packets_stat"})
+        yield f"{one['dev']} {one['kind']} {one.get('handle')} {one.get('parent', 'root')} {told}"
+
+
+def _routes(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for one in found:
+        if one.get("type") == "multicast" or str(one.get("dst", "")).startswith("ff00"):
+            continue
+        hops = one.get("nexthops") or [one]
+        ways = sorted(
+            f"{hop.get('gateway') or hop.get('via', {}).get('host', '')}%{hop.get('dev', '')}" for hop in hops
+        )
+        kept_facts = {
+            key: one[key] for key in sorted(one) if key not in {*VOLATILE, "nexthops", "gateway", "dev", "via"}
+        }
+        kept_facts["flags"] = sorted({flag for hop in (one, *hops) for flag in hop.get("flags", ())})
+        yield f"{json.dumps(kept_facts)} {' '.join(ways)}"
+
+
+def _processes(lab: Lab) -> Mapping[str, list[str]]:
+    """The processes in each node's network namespace: name, and whether it is stopped."""
+    nodes = {}
+    for node in lab.nodes:
+        with suppress(OSError, LabError):
+            nodes[lab.deployment.netns(node).stat().st_ino] = node
+    found: dict[str, list[str]] = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError, IndexError):
+            at = nodes.get(Path(entry.path, "ns/net").stat().st_ino)
+            if at is None:
+                continue
+            name, _, rest = Path(entry.path, "stat").read_text().partition("(")[2].rpartition(")")
+            stopped = " stopped" if rest.split()[0] in "Tt" else ""
+            found.setdefault(at, []).append(f"{name}{stopped}")
+    return found
+
+
+def _asic(lab: Lab) -> Mapping[str, Sequence[str]]:
+    if lab.asic is None:
+        return {}
+    try:
+        return {"soft ASIC": sorted(settings(lab.name, lab.asic.plan))}
+    except LabError as error:
+        return {"soft ASIC": [f"does not answer: {error.message}"]}
