@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Protocol
 
 from labs.errors import SpecError
-from labs.faults.fault import Fault
+from labs.faults.fault import Example, Fault
 from labs.faults.injecting import Injected, hold
 from labs.faults.undoing import FAMILIES
 from labs.lab import Lab
@@ -43,6 +43,12 @@ def faults() -> Mapping[str, Fault]:
                 raise AssertionError(f"two faults are called {one.name}")
             found[one.name] = one
     return found
+
+
+@cache
+def examples() -> Mapping[str, Example]:
+    """An example of every fault, by name."""
+    return {name: one for family in FAMILIES for name, one in import_module(family).EXAMPLES.items()}
 
 
 def fault(name: str) -> Fault:

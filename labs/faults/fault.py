@@ -75,6 +75,19 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A fault as it can be made on ``clos_2x4`` (or on the lab file that is named): for tests, and for people to try.
+
+    `needs` names the traffic that must run for it: ``""``, or ``rnic`` for a collective over RoCE connections.
+    """
+
+    target: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    sender: str | None = None
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One change of a fault.
 

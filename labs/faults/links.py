@@ -9,7 +9,7 @@ from typing import Any
 
 from labs import kernel
 from labs.errors import NotReady, SpecError
-from labs.faults.fault import Fault, On, Param, Site, Step
+from labs.faults.fault import Example, Fault, On, Param, Site, Step
 from labs.faults.undoing import Verb
 from labs.index import LINK_UP
 from labs.lab import Lab
@@ -97,4 +97,5 @@ LINK_DOWN = Fault(
 )
 
 FAULTS = (LINK_DOWN,)
+EXAMPLES: Mapping[str, Example] = {"link-down": Example("leaf1:spine1")}
 VERBS: Mapping[str, Verb] = {LINK_UP: _link_up, LINES_BACK: _lines_back}
