@@ -88,14 +88,15 @@ def end_processes(lab: str, entries: tuple[Entry, ...]) -> None:
     facts = [fact for entry in entries for fact in entry.facts]
     marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode() for entry in entries}
     with hosts_file.unedited():
-        kill_until_gone(lambda: _recorded(facts) | _carriers(marks))
+        kill_until_gone(lambda: _recorded(facts) | carriers(marks))
 
 
 def _recorded(facts: Iterable[Mapping[str, object]]) -> set[int]:
     return {int(str(fact["pid"])) for fact in facts if is_process(fact)}
 
 
-def _carriers(marks: set[bytes]) -> set[int]:
+def carriers(marks: set[bytes]) -> set[int]:
+    """The processes that have one of these ``NAME=value`` in their environment."""
     found = set()
     for pid in _pids():
         with suppress(OSError):
@@ -243,7 +244,7 @@ def remove_soft_asic(lab: str, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         folder, binary = Path(str(entry.change.args["folder"])), str(entry.change.args["asicd"])
         marks = {f"{TOKEN_VARIABLE}={entry.change.args['token']}".encode()}
-        find = partial(_carriers, marks)
+        find = partial(carriers, marks)
         ours = bool(entry.change.args.get("own_ports"))
         for pid in find():
             with suppress(ProcessLookupError):
