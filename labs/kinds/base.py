@@ -73,6 +73,14 @@ class Driver(Protocol):
         """The daemons that run the node."""
         ...
 
+    def drain(self, node: LiveNode, *, on: bool) -> None:
+        """Take the node out of its neighbours' ways while it goes on forwarding, or put it back; idempotent.
+
+        Neighbours take their time to move. Raises CapabilityMissing for a kind that cannot, NotReady when it does not
+        answer.
+        """
+        ...
+
     def shell(self) -> tuple[str, ...]:
         """The command that a person wants on this node."""
         ...

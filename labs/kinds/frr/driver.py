@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from labs.errors import NotReady
+from labs.errors import CapabilityMissing, NotReady
 from labs.kinds.base import Readiness
 from labs.kinds.frr import vty
 from labs.kinds.linux_routes import FRR_BGP, kernel_routes, learned_routes
 from labs.node import LiveNode
 from labs.telemetry.samples import BgpSession, RouteTable
+
+DRAINED = "bgp graceful-shutdown"
 
 
 class FrrDriver:
@@ -53,6 +55,21 @@ class FrrDriver:
         """The daemons whose sockets are there."""
         said = node.run("ls", "/run/frr").stdout
         return tuple(sorted(name.removesuffix(".vty") for name in said.split() if name.endswith(".vty")))
+
+    def drain(self, node: LiveNode, *, on: bool) -> None:
+        """Graceful shutdown (RFC 8326): every route it announces carries the community that neighbours like least.
+
+        They take another way where they have one, and keep this where they have none; its sessions stay up and it
+        keeps its own routes, so nothing is lost on the way out or back. Taking routes away instead would leave those
+        without another way with none.
+        """
+        if not _speaks_bgp(node):
+            raise CapabilityMissing("drain", f"{node.name} speaks no BGP: nobody takes a way through it for it")
+        word = DRAINED if on else f"no {DRAINED}"
+        lines = ("configure terminal", f"router bgp {node.node.asn}", word)
+        said = node.channel.run("vtysh", *(part for line in lines for part in ("-c", line)))
+        if not said.ok or (DRAINED in vty.ask(node, "bgpd", "show running-config")) is not on:
+            raise NotReady(f"{node.name}: bgpd does not take {word!r}: {(said.stderr + said.stdout).strip()[-300:]}")
 
     def shell(self) -> tuple[str, ...]:
         """FRR's own shell."""

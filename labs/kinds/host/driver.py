@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labs.errors import CapabilityMissing
 from labs.kinds.base import Readiness
 from labs.kinds.linux_routes import learned_routes
 from labs.node import LiveNode
@@ -33,6 +34,11 @@ class HostDriver:
         """A host has none."""
         del node
         return ()
+
+    def drain(self, node: LiveNode, *, on: bool) -> None:
+        """Raises CapabilityMissing: a host forwards for nobody."""
+        del on
+        raise CapabilityMissing("drain", f"{node.name}: a host forwards for nobody")
 
     def shell(self) -> tuple[str, ...]:
         """A shell."""

@@ -39,6 +39,11 @@ class PlainDriver:
         del node
         return ()
 
+    def drain(self, node: LiveNode, *, on: bool) -> None:
+        """Raises CapabilityMissing: railbed has no driver for it."""
+        del on
+        raise CapabilityMissing("drain", f"{node.name}: railbed has no driver for it")
+
     def shell(self) -> tuple[str, ...]:
         """The one shell that nearly every image has."""
         return ("sh",)
