@@ -20,7 +20,7 @@ from labs.faults.fault import Fault, Site, Step, clash, locate
 from labs.journal import Change, Entry, boot_id
 from labs.lab import Lab
 from labs.telemetry.records import FaultEvent
-from labs.telling import tell
+from labs.telemetry.telling import tell
 from labs.undo import identity, undo
 from labs.verdicts import Verdict
 
