@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from labs.verdicts import Verdict, judged
 from topologies.errors import Unpredictable
 
 KEEP = ("never", "on-failure", "always")
+# A session whose peer was gone waits for a connect timer of 10 s, at either end; three times that when it is busy.
+STATE_WITHIN_S = 60.0
 EMPTY_WITHIN_S = 5.0  # a buffer of 12 MiB holds what a port of 100 Mbit/s sends in 1 s; five ports of 20
 # option -> (type or action, default, help); each has an environment twin: --lab-keep is RAILBED_LAB_KEEP.
 OPTIONS: dict[str, tuple[object, str, str]] = {
@@ -239,9 +240,25 @@ def traffic(lab: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def faults(lab: Any) -> Faults:
-    """The fault catalogue, bound to the lab; every fault ends with its block."""
-    return Faults(lab)
+def faults(lab: Any) -> Iterator[Faults]:
+    """The fault catalogue, bound to the lab; every fault ends with its block, and the lab is as it was before then."""
+    bound = Faults(lab)
+    yield bound
+    if bound.used:
+        _faults_are_gone(lab)
+
+
+def _faults_are_gone(lab: Any) -> None:
+    """Fail a test after which a fault is still there, which is taken back, or the lab is not as it was before."""
+    from labs.faults.injecting import active_faults, revert_all, state_restored
+
+    left = ", ".join(str(one) for one in active_faults(lab.name))
+    revert_all(lab)
+    verdict = state_restored(lab, STATE_WITHIN_S)
+    if left:
+        pytest.fail(f"after the test faults were still active: {left}", pytrace=False)
+    if not verdict:
+        pytest.fail(f"after the test: {verdict}", pytrace=False)
 
 
 class Faults:
@@ -249,13 +266,20 @@ class Faults:
 
     def __init__(self, lab: Any) -> None:
         self._lab = lab
+        self.used = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         from labs.faults import catalogue
 
         if name.startswith("_"):
             raise AttributeError(f"no fault {name!r}")
-        return partial(getattr(catalogue, name), self._lab)
+        function = getattr(catalogue, name)
+
+        def made(*target: object, **params: object) -> Any:
+            self.used = True
+            return function(self._lab, *target, **params)
+
+        return made
 
 
 @pytest.hookimpl(tryfirst=True)

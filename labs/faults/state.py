@@ -1,7 +1,7 @@
 """A lab's state before the first fault and after the last: equal, or what differs is named.
 
 What is compared, node by node: whether it runs; its interfaces (up, carrier, MTU, hardware and IP addresses), queues,
-routes of all tables, hash and forwarding sysctls, processes and whether they are stopped, sessions; of the soft ASIC
+routes of all tables, hash and forwarding sysctls, daemons and whether they are stopped, sessions; of the soft ASIC
 the profile, the rates and what is wrong with each wire. Counters, and what a session or a gate changes by itself, are
 not compared.
 """
@@ -108,7 +108,7 @@ def differences(before: State, after: State) -> tuple[Difference, ...]:
         for aspect in sorted({*was, *now}):
             one, other = Counter(was.get(aspect, ())), Counter(now.get(aspect, ()))
             found += [Difference(node, aspect, "-", fact) for fact in sorted((one - other).elements())]
-            if aspect != "processes":  # traffic may have come meanwhile; what a fault starts carries its mark
+            if aspect != "daemons":  # a daemon more was started by somebody; none of a fault's goes by that name
                 found += [Difference(node, aspect, "+", fact) for fact in sorted((other - one).elements())]
     return tuple(found)
 
@@ -133,7 +133,7 @@ def capture(lab: Lab) -> State:
 
 def _of(node: LiveNode, processes: Sequence[str]) -> Mapping[str, Sequence[str]]:
     return {
-        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"))),
+        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"), _netdevs(node))),
         "queues": sorted(_queues(_json(node, "tc", "-j", "qdisc", "show"))),
         "routes": sorted(
             f"{family} {line}"
@@ -141,7 +141,7 @@ def _of(node: LiveNode, processes: Sequence[str]) -> Mapping[str, Sequence[str]]
             for line in _routes(_json(node, "ip", family, "-j", "route", "show", "table", "all"))
         ),
         "sysctls": sorted(node.kernel("sysctl", "-e", *SYSCTLS).stdout.splitlines()),
-        "processes": sorted(processes),
+        "daemons": sorted(processes),
         "sessions": sorted(f"{one.peer} {one.state}" for one in driver(node.kind).sessions(node)),
     }
 
@@ -152,12 +152,20 @@ def _json(node: LiveNode, *argv: str) -> list[dict[str, Any]]:
     return found
 
 
-def _links(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _netdevs(node: LiveNode) -> frozenset[str]:
+    return frozenset({"lo", *(driver(node.kind).netdev(node, port.name) for port in node.ports)})
+
+
+def _links(found: Iterable[Mapping[str, Any]], ours: frozenset[str]) -> Iterator[str]:
+    """The ports in full; of others, as the engine's own for management, that they are there."""
     for one in found:
+        if one["ifname"] not in ours:
+            yield one["ifname"]
+            continue
         flags = one["flags"]
         addresses = sorted(f"{a['local']}/{a['prefixlen']}" for a in one.get("addr_info", ()) if "local" in a)
         up, carrier = "UP" in flags, "LOWER_UP" in flags
-        about = f"mtu {one['mtu']} {one.get('address', '')} peer {one.get('link_index', '')}"
+        about = f"mtu {one['mtu']} {one.get('address', '')}"
         yield f"{one['ifname']} up={up} carrier={carrier} {about} {' '.join(addresses)}"
 
 
@@ -186,7 +194,10 @@ def _routes(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _processes(lab: Lab) -> Mapping[str, list[str]]:
-    """The processes in each node's network namespace: name, and whether it is stopped."""
+    """The daemons of each node: name, and whether it is stopped.
+
+    Those are its init and what that has for children: what is started from outside, traffic above all, comes and goes.
+    """
     nodes = {}
     for node in lab.nodes:
         with suppress(OSError, LabError):
@@ -200,9 +211,17 @@ def _processes(lab: Lab) -> Mapping[str, list[str]]:
             if at is None:
                 continue
             name, _, rest = Path(entry.path, "stat").read_text().partition("(")[2].rpartition(")")
-            stopped = " stopped" if rest.split()[0] in "Tt" else ""
-            found.setdefault(at, []).append(f"{name}{stopped}")
+            state, parent = rest.split()[:2]
+            if _is_init(entry.name) or _is_init(parent):
+                found.setdefault(at, []).append(f"{name}{' stopped' if state in 'Tt' else ''}")
     return found
+
+
+def _is_init(pid: str) -> bool:
+    """Whether a process is the first of a process namespace that is not the workstation's own."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
+    return len(numbers) > 1 and numbers[-1] == "1"
 
 
 def _asic(lab: Lab) -> Mapping[str, Sequence[str]]:

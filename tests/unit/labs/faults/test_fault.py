@@ -102,22 +102,22 @@ def test_every_row_can_be_undone_and_tried() -> None:
 
 def test_differences_name_node_and_aspect() -> None:
     before = {
-        "leaf1": {"links": ["eth1 up", "eth2 up"], "processes": ["bgpd", "bgpd"]},
+        "leaf1": {"links": ["eth1 up", "eth2 up"], "daemons": ["bgpd", "bgpd"]},
         "leaf2": {"links": ["eth1 up"]},
     }
     after = {
-        "leaf1": {"links": ["eth1 up", "eth2 down"], "processes": ["bgpd", "iperf3"]},
+        "leaf1": {"links": ["eth1 up", "eth2 down"], "daemons": ["bgpd", "iperf3"]},
         "leaf2": {"links": ["eth1 up"]},
     }
     found = differences(before, after)
     assert [str(one) for one in found] == [
+        "leaf1: daemons: - bgpd",
         "leaf1: links: - eth2 up",
         "leaf1: links: + eth2 down",
-        "leaf1: processes: - bgpd",
     ]
     verdict = judged(found, 5)
     assert not verdict.held
-    assert verdict.evidence.summary == "3 of 5 facts differ: leaf1 links, leaf1 processes"
+    assert verdict.evidence.summary == "3 of 5 facts differ: leaf1 daemons, leaf1 links"
     assert judged(differences(before, before), 5).held
 
 
