@@ -9,11 +9,14 @@ from labs.verdicts.bandwidth import busbw_reached
 from labs.verdicts.cabling import Neighbor, SizeProbe, every_size_passes, wired_as_planned
 from labs.verdicts.carried import carried_as_planned
 from labs.verdicts.disruption import disruption
+from labs.verdicts.drain import drained
 from labs.verdicts.ecmp import ecmp_spread, flows_needed, spread_over_ports
 from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.imbalance import busiest_member, collisions
 from labs.verdicts.pfc import Measured, incast_goodput, lossless, pause_share, reaction, watchdog_timing
 from labs.verdicts.polarisation import handed, hash_entropy, tiers_spread
+from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
+from labs.verdicts.repeats import Repeat, kept_in
 from labs.verdicts.routes import routes_match
 from labs.verdicts.signals import (
     Signalled,
@@ -76,6 +79,7 @@ __all__ = [
     "Port",
     "RcSettings",
     "Recovery",
+    "Repeat",
     "RocePacket",
     "RunInvalid",
     "Signalled",
@@ -93,10 +97,13 @@ __all__ = [
     "broadcast",
     "busbw_reached",
     "busiest_member",
+    "came_back",
     "carried_as_planned",
     "collisions",
     "completion",
+    "detected_within",
     "disruption",
+    "drained",
     "dropped_if_not_markable",
     "ecmp_spread",
     "ecn_probe",
@@ -111,10 +118,12 @@ __all__ = [
     "head_of_line",
     "in_order",
     "incast_goodput",
+    "kept_in",
     "lossless",
     "marks_before_pauses",
     "may_be_paused",
     "no_flow_lost_for_good",
+    "nothing_lost",
     "operation",
     "path_prediction",
     "pause_frames",
@@ -122,6 +131,7 @@ __all__ = [
     "permutation",
     "quanta_of",
     "reaction",
+    "recovered",
     "reduce_scatter",
     "ring_all_reduce",
     "roce_write",

@@ -1,0 +1,231 @@
+"""Did the fabric recover from a fault in time, and come back once it was gone? Judged from the timeline alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from labs.telemetry.records import FaultEvent, HostRecord, RouteEvent, SessionEvent
+from labs.telemetry.samples import HostSample
+from labs.telemetry.timeline import Timeline
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
+from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
+from topologies.fabric import Link, Node
+
+MOST_ROWS = 16
+# What the scheduler of a workstation may add to a protocol's timer (V19).
+SCHEDULING_S = 0.1
+
+
+def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, only: Iterable[str] = ()) -> Verdict:
+    """Judge that no flow was out longer than `within` seconds, neither when the fault came nor when it went.
+
+    With open-loop flows (`labs.probing`) in the timeline each of them is judged, by the longest time without a packet
+    in which packets were lost. Without any, the last change of a route before the fault's end is: routing settled.
+
+    Args:
+        only: names of flows, where not all are meant.
+
+    A time that is kept is kept however slow the workstation was: it is read off the kernel's own stamps, and an upper
+    bound. Invalid when there was no such fault, when nothing of the fabric was seen, when the probe was blind for
+    longer than `within` at the fault, when its sender was so late that its gap proves neither, and when the time is
+    exceeded on a workstation that was starved or that nobody watched.
+    """
+    name = str(target)
+    turns = spans(timeline, name)
+    claim = f"the fabric recovers from the fault on {name} within {within:g} s"
+    if not turns:
+        return _nothing(claim, within, f"the timeline holds no fault on {name} that was made")
+    wanted = set(only)
+    found = [one for turn in turns for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
+    if not found:
+        return _by_routes(timeline, claim, turns, within) if not wanted else _nothing(claim, within, "no such flow")
+    return _by_flows(timeline, claim, found, turns, within)
+
+
+def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Sequence[Span], within: float) -> Verdict:
+    late = [one for one in found if one.lost and one.most_s > within]
+    ranked = sorted(found, key=lambda one: one.most_s, reverse=True)
+    longest = ranked[0]
+    verdict = Verdict(
+        claim,
+        not late,
+        Evidence(
+            f"longest outage {_ms(longest.most_s)} of {longest.flow} at the {longest.turn}; allowed {_ms(within)}",
+            {
+                "flows": len({one.flow for one in found}),
+                "lost": sum(one.lost for one in found),
+                "longest_ms": _number(longest.most_s),
+                "longest_by_loss_ms": _number(longest.by_loss_s),
+                "reordered": sum(one.reordered for one in flows(timeline)),
+                "duplicates": sum(one.duplicates for one in flows(timeline)),
+                "too_long": len(late),
+            },
+            tuple(str(one) for one in ranked if one.lost or one.crosses)[:MOST_ROWS],
+        ),
+        budget_s=within,
+    )
+    undecided = [one for one in late if one.least_s <= within]
+    if len(undecided) == len(late) and late:
+        one = undecided[0]
+        bounds = f"{_ms(one.least_s)} at least and {_ms(one.most_s)} at most"
+        return verdict.invalid(f"{one.flow} was out {bounds}: its sender was too late to say")
+    # A silence without loss at the fault hides an outage only where none was seen.
+    blind = [one for one in found if one.crosses and not one.lost and one.blind_s > within and one.turn is Turn.FAILURE]
+    if not late and blind:
+        return verdict.invalid(f"{blind[0].flow} sent nothing for {_ms(blind[0].blind_s)}: the probe was blind")
+    return verdict if verdict.held else certified(verdict, timeline, turns)
+
+
+def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: float) -> Verdict:
+    took: list[float] = []
+    for turn in turns:
+        if turn.turn is Turn.FAILURE:
+            heard = timeline.of(RouteEvent, since=turn.began_ns - AHEAD_NS, until=turn.until_ns)
+            took += [max(0.0, (heard[-1].t - turn.began_ns) / NS)] if heard else []
+    if not took:
+        return _nothing(claim, within, "no flow was probed, and no route changed")
+    last = max(took)
+    summary = f"the last route changed {_ms(last)} after the fault began; allowed {_ms(within)}; no flow was probed"
+    numbers = {"faults": len(took), "last_route_ms": _number(last)}
+    verdict = Verdict(claim, last <= within, Evidence(summary, numbers), budget_s=within)
+    return verdict if verdict.held else certified(verdict, timeline, turns)
+
+
+def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -> Verdict:
+    """Judge that once the fault was gone every flow that crosses it was back on its path within `within` seconds.
+
+    A flow is back when each switch on its path has the path's port in its route again. Invalid when the fault did not
+    come and go, or no probed flow crosses it, or none of them ever left; and as `recovered` when it took too long.
+    """
+    name = str(target)
+    turns = [one for one in spans(timeline, name) if one.turn is Turn.RESTORATION]
+    claim = f"flows are back on their paths within {within:g} s of the end of the fault on {name}"
+    found = [one for turn in turns for one in outages(timeline, name, turn) if one.crosses]
+    if not found:
+        return _nothing(claim, within, "no fault came and went, or no flow that crosses it was probed")
+    away = [one for one in found if one.rebalance_s is None or one.rebalance_s > within]
+    open_ended = [one for one in found if one.most_s == float("inf")]
+    known = [one.rebalance_s for one in found if one.rebalance_s is not None]
+    verdict = Verdict(
+        claim,
+        not away and not open_ended,
+        Evidence(
+            f"{len(found) - len(away)} of {len(found)} flows are back, the last after {_ms(max(known, default=0.0))}",
+            {"flows": len(found), "away": len(away), "never_heard_again": len(open_ended)},
+            tuple(str(one) for one in (*away, *found))[:MOST_ROWS],
+        ),
+        budget_s=within,
+    )
+    if not timeline.of(RouteEvent):
+        return verdict.invalid("no change of a route was heard")
+    return verdict if verdict.held else certified(verdict, timeline, turns)
+
+
+def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
+    """Judge that no probed flow lost a packet, neither when the change came nor when it went: a maintenance's claim.
+
+    Invalid when there was no such change, or no flow was probed.
+    """
+    name = str(target)
+    found = [one for turn in spans(timeline, name) for one in outages(timeline, name, turn)]
+    claim = f"no packet is lost to what was done to {name}"
+    if not found:
+        return _nothing(claim, None, "there was no such change, or no flow was probed")
+    lost = [one for one in found if one.lost]
+    crossing = {one.flow for one in found if one.crosses}
+    verdict = Verdict(
+        claim,
+        not lost,
+        Evidence(
+            f"{sum(one.lost for one in lost)} packets were lost",
+            {"flows": len({one.flow for one in found}), "crossing": len(crossing), "losing": len(lost)},
+            tuple(str(one) for one in lost)[:MOST_ROWS],
+        ),
+    )
+    return verdict if crossing else verdict.invalid(f"no probed flow goes through {name}")
+
+
+def detected_within(
+    timeline: Timeline,
+    target: Link | Node | str,
+    *,
+    protocol: str,
+    least: float,
+    most: float,
+    scheduling_s: float = SCHEDULING_S,
+) -> Verdict:
+    """Judge that a protocol told of the fault after `least` to `most` seconds, as its timers say (F9).
+
+    BFD with a multiplier m and an interval T says so after (m-1) T to m T, BGP after hold - keepalive to hold. The
+    first session at each fault counts. The fault took a moment to make: `least` is judged from its begin, `most` from
+    its end, plus what the scheduler may add.
+
+    Invalid when there was no such fault, or no session of that protocol was heard going down; and as `recovered`.
+    """
+    name = str(target)
+    turns = [one for one in spans(timeline, name) if one.turn is Turn.FAILURE]
+    claim = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s"
+    ends = set(name.partition("#")[0].split(":"))
+    took = []
+    for turn in turns:
+        heard = [
+            one
+            for one in timeline.of(SessionEvent, since=turn.began_ns, until=turn.until_ns)
+            if one.protocol == protocol and not one.up and one.node in ends
+        ]
+        if heard:
+            took.append(((heard[0].t - turn.made_ns) / NS, (heard[0].t - turn.began_ns) / NS))
+    if not turns or len(took) < len(turns):
+        return _nothing(claim, most, f"{len(took)} of {len(turns)} faults were told of by {protocol}")
+    held = all(least <= from_begin and from_end <= most + scheduling_s for from_end, from_begin in took)
+    said = ", ".join(f"{from_end:.3f}" for from_end, _ in took)
+    numbers = {"faults": len(took), "after_s": [round(from_end, 3) for from_end, _ in took]}
+    verdict = Verdict(claim, held, Evidence(f"detected after {said} s", numbers), budget_s=most)
+    return verdict if held else certified(verdict, timeline, turns)
+
+
+def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Verdict:
+    """The verdict; invalid where the workstation was starved around the fault, or nobody watched it."""
+    watched = [
+        one
+        for one in timeline.of(HostRecord)
+        if any(turn.began_ns <= one.t and one.t - one.duration_s * NS <= turn.until_ns for turn in turns)
+    ]
+    if not watched:
+        return verdict.invalid("nobody watched the workstation")
+    host = HostSample(
+        duration_s=sum(one.duration_s for one in watched),
+        steal=sum(one.steal * one.duration_s for one in watched) / (sum(one.duration_s for one in watched) or 1.0),
+        starved_s=max(one.starved_s for one in watched),
+        steal_worst=max(one.steal_worst for one in watched),
+    )
+    fared = {"steal": round(host.steal, 4), "starved_s": round(host.starved_s, 4)}
+    numbers = {**verdict.evidence.numbers, "workstation": fared}
+    told = replace(verdict, evidence=replace(verdict.evidence, numbers=numbers))
+    if host.steal > STEAL_MOST + TICK_S / max(host.duration_s, TICK_S):
+        return told.invalid(f"the workstation was starved: steal {host.steal:.0%}, at most {STEAL_MOST:.0%} allowed")
+    most = STARVED_SHARE * (verdict.budget_s or float("inf"))
+    if host.starved_s > most:
+        return told.invalid(
+            f"the workstation was starved: a thread woke {host.starved_s:.3f} s late, {most:.3f} allowed"
+        )
+    return told
+
+
+def faults_in(timeline: Timeline) -> tuple[str, ...]:
+    """The targets of all faults in a timeline."""
+    return tuple(dict.fromkeys(one.target for one in timeline.of(FaultEvent)))
+
+
+def _nothing(claim: str, budget_s: float | None, because: str) -> Verdict:
+    return Verdict(claim, False, Evidence(because), budget_s=budget_s).invalid(because)
+
+
+def _ms(seconds: float) -> str:
+    return "without end" if seconds == float("inf") else f"{1000 * seconds:.1f} ms"
+
+
+def _number(seconds: float) -> float | None:
+    return None if seconds == float("inf") else round(1000 * seconds, 2)

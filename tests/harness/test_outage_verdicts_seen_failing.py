@@ -1,0 +1,312 @@
+"""Every verdict on recovery is seen holding, failing, and invalid: on timelines written here.
+
+t = 1 s  leaf1:spine1 is cut     t = 3 s  it is back
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from labs.telemetry.records import (
+    FaultEvent,
+    FlowRecord,
+    GapRecord,
+    HostRecord,
+    LinkEvent,
+    ProbeRecord,
+    Record,
+    RouteEvent,
+    SessionEvent,
+)
+from labs.telemetry.timeline import Timeline, timeline_of
+from labs.verdicts import Verdict
+from labs.verdicts.outage import Outage, Turn, outages, spans
+from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
+from labs.verdicts.repeats import Repeat, kept_in, percentile, proven_share
+
+MS, S = 1_000_000, 1_000_000_000
+LINK = "leaf1:spine1"
+OWN_PATH = ("host1:eth1", "leaf1:eth1", "spine1:eth2", "leaf2:eth3")
+FAR_PATH = ("host3:eth1", "leaf2:eth1", "spine1:eth1", "leaf1:eth3")
+
+
+def fault(target: str = LINK, *, begin: int = S, end: int = 3 * S, number: str = "f1") -> list[Record]:
+    said = [("injecting", begin), ("made", begin + MS), ("reverting", end), ("reverted", end + MS)]
+    return [FaultEvent(t=t, id=number, fault="link-down", target=target, phase=phase) for phase, t in said]
+
+
+def flow(name: str, path: tuple[str, ...], dst: str, prefix: str) -> list[Record]:
+    return [
+        ProbeRecord(t=9 * S, flow=name, src="h", dst=dst, prefix=prefix, path=path, interval_ns=MS // 2),
+        FlowRecord(t=9 * S, flow=name, received=1, first=0, last=1, reordered=3),
+    ]
+
+
+def gap(name: str, began: int, ended: int, missing: int, behind: int = 0) -> GapRecord:
+    return GapRecord(t=9 * S, flow=name, began=began, ended=ended, first=1, missing=missing, behind_ns=behind)
+
+
+OWN = flow("own", OWN_PATH, "host3", "10.2/31")
+FAR = flow("far", FAR_PATH, "host1", "10.1/31")
+BESIDE = flow("beside", ("host3:eth1", "leaf2:eth2", "spine2:eth1", "leaf1:eth3"), "host1", "10.1/31")
+CALM = HostRecord(t=4 * S, duration_s=3.5, steal=0.0, steal_worst=0.0, starved_s=0.001)
+OWN_OUT = gap("own", S, S + 5 * MS, 10)
+FAR_OUT = gap("far", S, S + 125 * MS, 250)
+EVENTS: list[Record] = [
+    LinkEvent(t=S + MS, node="leaf1", port="eth1", up=False),
+    LinkEvent(t=S + MS, node="spine1", port="eth1", up=False),
+    RouteEvent(t=S + 4 * MS, node="leaf1", prefix="10.2/31", ports=("eth2",)),
+    RouteEvent(t=S + 60 * MS, node="spine1", prefix="10.1/31"),
+    RouteEvent(t=S + 124 * MS, node="leaf2", prefix="10.1/31", ports=("eth2",)),
+    RouteEvent(t=3 * S + 100 * MS, node="leaf1", prefix="10.2/31", ports=("eth1", "eth2")),
+    RouteEvent(t=3 * S + 90 * MS, node="spine1", prefix="10.1/31", ports=("eth1",)),
+    RouteEvent(t=3 * S + 150 * MS, node="leaf2", prefix="10.1/31", ports=("eth1", "eth2")),
+]
+SOUND: list[Record] = [*fault(), *OWN, *FAR, *BESIDE, OWN_OUT, FAR_OUT, *EVENTS, CALM]
+
+
+def timeline(*records: Record) -> Timeline:
+    return timeline_of(records)
+
+
+def without(kind: type[Record]) -> Timeline:
+    return timeline_of(one for one in SOUND if not isinstance(one, kind))
+
+
+def outage(name: str, turn: Turn = Turn.FAILURE) -> Outage:
+    said = timeline_of(SOUND)
+    span = next(one for one in spans(said, LINK) if one.turn is turn)
+    return next(one for one in outages(said, LINK, span) if one.flow == name)
+
+
+def because(verdict: Verdict) -> str:
+    assert not verdict.valid
+    return verdict.invalid_because or ""
+
+
+# --- where the time went ----------------------------------------------------------------------------------------------
+
+
+def test_a_switch_with_another_way_needs_two_parts() -> None:
+    own = outage("own")
+    assert own.crosses
+    assert (own.most_s, own.by_loss_s) == (0.005, 0.005)
+    assert (own.detection_s, own.local_s, own.reconvergence_s) == (0.001, 0.003, 0.001)
+
+
+def test_news_that_has_to_travel_is_reconvergence() -> None:
+    far = outage("far")
+    assert (far.detection_s, far.local_s, far.reconvergence_s) == (0.001, 0.059, 0.065)
+    assert far.lost == 250
+
+
+def test_a_flow_elsewhere_crosses_nothing_and_has_no_parts() -> None:
+    beside = outage("beside")
+    assert (beside.crosses, beside.lost, beside.parts) == (False, 0, "")
+
+
+def test_a_kernel_that_reroutes_before_its_daemon_is_not_charged_for_it() -> None:
+    late = [one for one in SOUND if not (isinstance(one, RouteEvent) and one.node == "leaf1")]
+    said = timeline(*late, RouteEvent(t=S + 70 * MS, node="leaf1", prefix="10.2/31", ports=("eth2",)))
+    own = next(one for one in outages(said, LINK, spans(said, LINK)[0]) if one.flow == "own")
+    assert (own.local_s, own.reconvergence_s) == (0.004, 0.0)
+
+
+def test_rebalance_lasts_until_every_node_on_the_path_has_it_back() -> None:
+    assert outage("own", Turn.RESTORATION).rebalance_s == pytest.approx(0.1)
+    assert outage("far", Turn.RESTORATION).rebalance_s == pytest.approx(0.15)
+
+
+def test_a_crashed_node_is_crossed_by_what_goes_into_it() -> None:
+    said = timeline(*fault("spine1"), *OWN, *BESIDE, OWN_OUT, *EVENTS, CALM)
+    crossing = {one.flow: one.crosses for one in outages(said, "spine1", spans(said, "spine1")[0])}
+    assert crossing == {"own": True, "beside": False}
+
+
+def test_loss_at_another_fault_is_not_this_ones() -> None:
+    other = fault("leaf3:spine2", begin=5 * S, end=6 * S, number="f2")
+    said = timeline(*SOUND, *other, gap("own", 5 * S, 5 * S + 800 * MS, 1600))
+    assert recovered(said, LINK, within=0.2)
+
+
+# --- recovered --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fabric_that_recovers_in_time() -> None:
+    verdict = recovered(timeline_of(SOUND), LINK, within=0.2)
+    assert verdict
+    assert "125.0 ms of far" in verdict.evidence.summary
+    assert verdict.evidence.numbers["reordered"] == 9
+
+
+def test_a_fabric_that_is_too_slow_is_seen_failing() -> None:
+    verdict = recovered(timeline_of(SOUND), LINK, within=0.1)
+    assert not verdict
+    assert verdict.evidence.rows[0].startswith("far: failure: out 125.0 ms, 250 lost (detection 1.0 ms")
+
+
+def test_only_the_flows_that_are_meant_are_judged() -> None:
+    assert recovered(timeline_of(SOUND), LINK, within=0.02, only=["own"])
+    assert "no such flow" in because(recovered(timeline_of(SOUND), LINK, within=0.02, only=["other"]))
+
+
+def test_a_flow_that_never_comes_back_is_seen_failing() -> None:
+    verdict = recovered(timeline(*SOUND, gap("own", 2 * S, 0, 9000)), LINK, within=0.2)
+    assert not verdict
+    assert "without end of own" in verdict.evidence.summary
+
+
+def test_loss_at_the_restoration_is_seen_failing() -> None:
+    verdict = recovered(timeline(*SOUND, gap("far", 3 * S + 10 * MS, 3 * S + 400 * MS, 780)), LINK, within=0.2)
+    assert not verdict
+    assert "at the restoration" in verdict.evidence.summary
+
+
+def test_a_late_sender_proves_neither() -> None:
+    said = timeline(*fault(), *OWN, gap("own", S, S + 25 * MS, 45, behind=10 * MS), CALM)
+    assert "too late to say" in because(recovered(said, LINK, within=0.02))
+    assert recovered(said, LINK, within=0.03)
+
+
+def test_a_probe_that_was_blind_at_the_fault_cannot_vouch() -> None:
+    said = timeline(*fault(), *OWN, gap("own", S - 5 * MS, S + 35 * MS, 0), CALM)
+    assert "blind" in because(recovered(said, LINK, within=0.02))
+
+
+def test_a_silence_long_after_the_fault_does_not_matter() -> None:
+    assert recovered(timeline(*SOUND, gap("own", 2 * S, 2 * S + 300 * MS, 0)), LINK, within=0.2)
+
+
+def test_without_the_fault_nothing_is_judged() -> None:
+    assert "no fault" in because(recovered(without(FaultEvent), LINK, within=1.0))
+    assert "no fault" in because(recovered(timeline_of(SOUND), "leaf2:spine1", within=1.0))
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        (None, "nobody watched"),
+        (HostRecord(t=2 * S, duration_s=1.5, steal=0.3, steal_worst=0.4, starved_s=0.0), "steal 30%"),
+        (HostRecord(t=2 * S, duration_s=1.5, steal=0.0, steal_worst=0.0, starved_s=0.05), "0.050 s late"),
+    ],
+)
+def test_slow_on_a_starved_workstation_is_no_finding(host: HostRecord | None, words: str) -> None:
+    records = [one for one in SOUND if not isinstance(one, HostRecord)]
+    said = timeline(*records, *([host] if host else []))
+    assert words in because(recovered(said, LINK, within=0.1))
+    assert recovered(said, LINK, within=0.2)  # what was in time was in time
+
+
+def test_without_flows_routes_are_judged() -> None:
+    said = timeline(*fault(), *EVENTS, CALM)
+    assert recovered(said, LINK, within=0.2)
+    verdict = recovered(said, LINK, within=0.1)
+    assert not verdict
+    assert "124.0 ms" in verdict.evidence.summary
+    assert "no route changed" in because(recovered(timeline(*fault(), CALM), LINK, within=1.0))
+
+
+# --- coming back ------------------------------------------------------------------------------------------------------
+
+
+def test_flows_come_back_to_their_paths() -> None:
+    assert came_back(timeline_of(SOUND), LINK, within=0.2)
+
+
+def test_a_route_that_stays_away_is_seen_failing() -> None:
+    kept = [one for one in SOUND if not (isinstance(one, RouteEvent) and one.node == "leaf2" and one.t > 3 * S)]
+    verdict = came_back(timeline_of(kept), LINK, within=5.0)
+    assert not verdict
+    assert verdict.evidence.numbers["away"] == 1
+
+
+def test_coming_back_too_late_is_seen_failing() -> None:
+    assert not came_back(timeline_of(SOUND), LINK, within=0.12)
+
+
+def test_without_a_restoration_or_events_there_is_nothing_to_come_back() -> None:
+    stays = [one for one in SOUND if not (isinstance(one, FaultEvent) and one.phase in {"reverting", "reverted"})]
+    assert "came and went" in because(came_back(timeline_of(stays), LINK, within=1.0))
+    assert "no change of a route" in because(came_back(without(RouteEvent), LINK, within=1.0))
+
+
+# --- nothing lost -----------------------------------------------------------------------------------------------------
+
+
+def test_maintenance_that_loses_nothing() -> None:
+    assert nothing_lost(without(GapRecord), LINK)
+
+
+def test_one_lost_packet_is_seen() -> None:
+    verdict = nothing_lost(timeline(*fault(), *OWN, gap("own", S, S + MS, 1)), LINK)
+    assert not verdict
+    assert "1 packets were lost" in verdict.evidence.summary
+
+
+def test_no_loss_where_nothing_was_probed_proves_nothing() -> None:
+    assert "no flow was probed" in because(nothing_lost(timeline(*fault()), LINK))
+    assert "no probed flow goes through" in because(nothing_lost(timeline(*fault(), *BESIDE), LINK))
+
+
+# --- detection --------------------------------------------------------------------------------------------------------
+
+
+def down(t: int, protocol: str = "bfd", node: str = "leaf1") -> SessionEvent:
+    return SessionEvent(t=t, node=node, peer="x", protocol=protocol, state="down", up=False)
+
+
+@pytest.mark.parametrize(("after_ms", "held"), [(590, False), (700, True), (1000, True), (1002, False)])
+def test_bfd_detects_between_two_and_three_intervals(after_ms: int, held: bool) -> None:
+    said = timeline(*fault(), down(S + after_ms * MS), CALM)
+    assert bool(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9)) is held
+
+
+def test_a_session_elsewhere_or_of_another_protocol_is_no_detection() -> None:
+    said = timeline(*fault(), down(S + 700 * MS, node="leaf4"), down(S + 700 * MS, "bgp"), CALM)
+    assert "0 of 1 faults" in because(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9))
+
+
+def test_late_detection_on_a_starved_workstation_is_no_finding() -> None:
+    starved = HostRecord(t=2 * S, duration_s=1.5, steal=0.0, steal_worst=0.0, starved_s=0.5)
+    said = timeline(*fault(), down(S + 1300 * MS), starved)
+    assert "starved" in because(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9))
+
+
+# --- repeats ----------------------------------------------------------------------------------------------------------
+
+
+def repeats(kept: int, broken: int, invalid: int = 0) -> list[Repeat]:
+    return [Repeat(0.005)] * kept + [Repeat(0.030)] * broken + [Repeat(0.5, "steal 40%")] * invalid
+
+
+@pytest.mark.parametrize(("kept", "broken", "held"), [(20, 0, True), (19, 1, True), (18, 2, False), (3, 0, True)])
+def test_nineteen_of_twenty(kept: int, broken: int, held: bool) -> None:
+    assert bool(kept_in(repeats(kept, broken), what="own leaf", budget_s=0.02)) is held
+
+
+def test_invalid_repeats_count_for_nothing() -> None:
+    verdict = kept_in(repeats(19, 1, invalid=4), what="own leaf", budget_s=0.02, least_valid=20)
+    assert verdict
+    assert (verdict.evidence.numbers["valid"], verdict.evidence.numbers["started"]) == (20, 24)
+
+
+def test_too_few_valid_repeats_are_invalid_unless_nothing_can_mend_it() -> None:
+    assert "5 repeats are valid, 20 are needed" in because(
+        kept_in(repeats(5, 0, invalid=3), what="own leaf", budget_s=0.02, least_valid=20)
+    )
+    hopeless = kept_in(repeats(5, 2, invalid=3), what="own leaf", budget_s=0.02, least_valid=20)
+    assert hopeless.valid
+    assert not hopeless
+
+
+def test_no_repeat_at_all_is_invalid() -> None:
+    assert because(kept_in([], what="own leaf", budget_s=0.02))
+
+
+def test_what_repeats_prove() -> None:
+    # 20 of 20: p^20 = 0.05 for p = 0.861; 19 of 20: Clopper and Pearson's table has 0.784.
+    assert proven_share(20, 20) == pytest.approx(0.8609, abs=1e-4)
+    assert proven_share(19, 20) == pytest.approx(0.7839, abs=1e-4)
+    assert proven_share(0, 20) == 0.0
+    ranked = [float(n) for n in range(1, 21)]
+    assert (percentile(ranked, 0.5), percentile(ranked, 0.95), percentile([], 0.5)) == (10.0, 19.0, None)
