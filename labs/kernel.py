@@ -6,6 +6,7 @@ Numbers are the kernel's ABI (include/uapi/linux/{sched,mount,if}.h).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -98,3 +99,31 @@ def set_link(netdev: str, *, up: bool) -> None:
         flags = struct.unpack("16sh14x", got)[1]
         flags = flags | _IFF_UP if up else flags & ~_IFF_UP
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", name, flags))
+
+
+_TFD_FLAGS = 0x80800  # TFD_CLOEXEC | TFD_NONBLOCK
+_TFD_ABSTIME_CANCEL_ON_SET = 0x3
+_FAR = 1 << 40  # seconds since the epoch: nobody waits for the timer itself
+
+
+def timer_on_wall_clock() -> int | None:
+    """A timer that is cancelled when the wall clock is set (timerfd_create(2)); None where there is none."""
+    fd = int(_libc.timerfd_create(0, _TFD_FLAGS))
+    if fd < 0:
+        return None
+    until = ctypes.create_string_buffer(struct.pack("=4q", 0, 0, _FAR, 0))
+    if _libc.timerfd_settime(fd, _TFD_ABSTIME_CANCEL_ON_SET, until, None) != 0:
+        os.close(fd)
+        return None
+    return fd
+
+
+def clock_was_set(timer: int) -> bool:
+    """Whether the wall clock was set since the timer was made, or since this was last asked."""
+    try:
+        os.read(timer, 8)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return error.errno == errno.ECANCELED
+    return False

@@ -77,3 +77,28 @@ class HostSample:
     starved_s: float
     cpu_pressure: float | None = None
     steal_worst: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSample:
+    """What became of the clocks in an interval of `lasted_s`.
+
+    `stepped_s`: by how much the wall clock went ahead of the monotonic one (or fell behind: negative), `set_meanwhile`
+    whether somebody set it at all, also there and back. `slewed`: the monotonic clock's error of rate against the
+    hardware's, as a share. `slept_s`: how long the workstation was suspended.
+    """
+
+    lasted_s: float
+    stepped_s: float = 0.0
+    set_meanwhile: bool = False
+    slewed: float = 0.0
+    slept_s: float = 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """For evidence."""
+        return {
+            "stepped_s": round(self.stepped_s, 6),
+            "set_meanwhile": self.set_meanwhile,
+            "slewed_ppm": round(self.slewed * 1e6, 1),
+            "slept_s": round(self.slept_s, 3),
+        }
