@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from labs import cli_counters, cli_fault, cli_profile, cli_traffic, index, reaper, views
+from labs import cli_counters, cli_fault, cli_profile, cli_run, cli_traffic, index, reaper, views
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -247,7 +247,7 @@ def shell(node: str | None, lab_name: str | None) -> None:
 @click.argument("files", nargs=-1, required=True)
 @_format
 def validate(files: tuple[str, ...], form: str) -> int:
-    """Check fabric and lab files; starts nothing. Exit 2 when one is wrong."""
+    """Check fabric, lab and scenario files; starts nothing. Exit 2 when one is wrong."""
     return views.show_validation(files, form)
 
 
@@ -364,14 +364,16 @@ def reap(dry_run: bool, form: str) -> None:
 
 
 @commands.command()
-@click.argument("what", type=click.Choice(["lab", "fabric", "profile"]))
+@click.argument("what", type=click.Choice(["lab", "fabric", "profile", "scenario"]))
 def schema(what: str) -> None:
     """The JSON Schema of a kind of file, for editors."""
     from labs.dataplane.load import profile_schema
     from labs.load import lab_schema
+    from labs.scenarios.load import scenario_schema
     from topologies.load import fabric_schema
 
-    emit_json({"lab": lab_schema, "fabric": fabric_schema, "profile": profile_schema}[what]())
+    of = {"lab": lab_schema, "fabric": fabric_schema, "profile": profile_schema, "scenario": scenario_schema}
+    emit_json(of[what]())
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})
@@ -389,4 +391,5 @@ def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
 commands.add_command(cli_counters.counters)
 commands.add_command(cli_fault.fault)
 commands.add_command(cli_profile.commands())
+commands.add_command(cli_run.run)
 commands.add_command(cli_traffic.traffic)

@@ -163,7 +163,7 @@ def load_lab(ref: str, *, seed: int = 0, kinds: Collection[str] = KNOWN_KINDS) -
         found = f"found {show(source.at())}"
         raise source.error((), found, allowed="a lab with fabric, or a fabric with shape, or with nodes and links")
     read_in = validated(LabFile, source)
-    _check_bgp(read_in, source)
+    check_bgp(read_in.bgp, source)
     _check_hash(read_in, source)
     _check_kinds(read_in, source, kinds)
     fabric = _fabric_in(source, path.parent, name)
@@ -181,6 +181,17 @@ def lab_schema() -> Mapping[str, Any]:
     inline = {**lab["properties"]["fabric"], "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Fabric"}]}
     properties = {**lab["properties"], "fabric": inline}
     return {"$schema": dialect, **lab, "title": "railbed lab", "properties": properties, "$defs": defs}
+
+
+def bgp_of(entry: BgpEntry, base: Bgp | None = None) -> Bgp:
+    """What a file says of BGP; what it does not say is as in `base`."""
+    named = {"keepalive": "keepalive_s", "hold": "hold_s", "connect": "connect_s"}
+    said = {named.get(key, key): getattr(entry, key) for key in entry.model_fields_set}
+    if "addressing" in said:
+        said["addressing"] = SessionAddressing(entry.addressing)
+    if "bfd" in said:
+        said["bfd"] = Bfd(entry.bfd.interval_ms, entry.bfd.multiplier) if entry.bfd else None
+    return replace(base or Bgp(), **said)
 
 
 def spec_to_dict(spec: LabSpec) -> dict[str, Any]:
@@ -222,11 +233,12 @@ def _fabric_in(source: Source, folder: Path, name: str) -> Fabric:
         raise source.placed(error, ("fabric",)) from None
 
 
-def _check_bgp(read_in: LabFile, source: Source) -> None:
-    keepalive, hold = read_in.bgp.keepalive, read_in.bgp.hold
+def check_bgp(bgp: BgpEntry, source: Source) -> None:
+    """Raise SpecError for times under ``bgp`` that no session could keep."""
+    keepalive, hold = bgp.keepalive, bgp.hold
     if (keepalive, hold) == (0, 0):
         return
-    where = ("bgp", "hold" if "hold" in read_in.bgp.model_fields_set else "keepalive")
+    where = ("bgp", "hold" if "hold" in bgp.model_fields_set else "keepalive")
     if keepalive == 0:
         allowed = "keepalive of at least 1, or both 0 for sessions that never time out"
         raise source.error(where, f"found keepalive 0 with hold {hold}", allowed=allowed)
@@ -288,7 +300,6 @@ def _profile(ref: str | None, folder: Path) -> str | None:
 
 
 def _spec(read_in: LabFile, name: str, seed: int, folder: Path) -> LabSpec:
-    bgp = read_in.bgp
     every = read_in.hash.get("all")
     chosen = {tier: read_in.hash.get(tier.value, every) for tier in Tier}
     return LabSpec(
@@ -296,15 +307,7 @@ def _spec(read_in: LabFile, name: str, seed: int, folder: Path) -> LabSpec:
         fabric=read_in.fabric if isinstance(read_in.fabric, str) else INLINE,
         kinds={**DEFAULT_KINDS, **{Tier(tier): kind for tier, kind in read_in.kinds.items()}},
         images=dict(read_in.images),
-        bgp=Bgp(
-            addressing=SessionAddressing(bgp.addressing),
-            keepalive_s=bgp.keepalive,
-            hold_s=bgp.hold,
-            connect_s=bgp.connect,
-            maximum_paths=bgp.maximum_paths,
-            graceful_restart=bgp.graceful_restart,
-            bfd=Bfd(bgp.bfd.interval_ms, bgp.bfd.multiplier) if bgp.bfd else None,
-        ),
+        bgp=bgp_of(read_in.bgp),
         hashing={
             tier: EcmpHash(entry.policy, tuple(entry.fields or FIVE_TUPLE), entry.seed)
             for tier, entry in chosen.items()

@@ -23,7 +23,9 @@ from labs.status import SCHEMA, status
 from labs.verdicts.routes import differences_of
 from topologies import addressing
 from topologies.fabric import Port
+from topologies.load import is_path
 from topologies.routing import route_tables, unpredicted
+from topologies.yaml_source import read
 from traffic.flows import Transport
 
 
@@ -211,19 +213,10 @@ def python_shell(lab: Lab) -> None:
 
 def show_validation(files: Sequence[str], form: str) -> int:
     """Check files one by one; 2 when one is wrong."""
-    from labs.load import load_lab
-
     results = []
     for file in files:
         try:
-            if is_foreign(file):
-                rendered = from_file(file, name=None, seed=0, images={})
-                name, fabric = rendered.name, rendered.fabric
-            else:
-                spec, fabric = load_lab(file, seed=0, kinds=KINDS)
-                name = spec.name
-            found = f"{name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
-            results.append({"file": file, "ok": True, "found": found})
+            results.append({"file": file, "ok": True, "found": _what(file)})
         except SpecError as error:
             results.append({"file": file, "ok": False, "found": str(error)})
     if form == "json":
@@ -232,6 +225,23 @@ def show_validation(files: Sequence[str], form: str) -> int:
         for result in results:
             say(f"{result['file']}: ok, {result['found']}" if result["ok"] else str(result["found"]))
     return 0 if all(result["ok"] for result in results) else 2
+
+
+def _what(file: str) -> str:
+    """What a file describes, in a few words. Raises SpecError."""
+    from labs.load import load_lab
+    from labs.scenarios.load import catalog_names, is_scenario, load_scenario
+
+    if is_foreign(file):
+        rendered = from_file(file, name=None, seed=0, images={})
+        name, fabric = rendered.name, rendered.fabric
+    elif file in catalog_names() or (is_path(file) and is_scenario(read(Path(file)))):
+        scenario = load_scenario(file)[0]
+        return f"{scenario.name}: {len(scenario.steps)} steps, {len(scenario.claims)} claims, on {scenario.lab}"
+    else:
+        spec, fabric = load_lab(file, seed=0, kinds=KINDS)
+        name = spec.name
+    return f"{name}: {len(fabric.switches)} switches, {len(fabric.hosts)} hosts, {len(fabric.links)} links"
 
 
 def write_rendering(lab: RenderedLab, out: Path, *, dry_run: bool) -> None:

@@ -15,7 +15,7 @@ from labs.errors import SpecError
 from labs.kinds import driver
 from labs.lab import Lab
 from labs.node import LiveNode
-from topologies.fabric import Link, Port
+from topologies.fabric import Fabric, Link, Port
 
 REQUIRED: Any = object()
 
@@ -203,30 +203,47 @@ class Fault:
 def locate(lab: Lab, fault: Fault, target: str, given: Mapping[str, object], sender: str | None = None) -> Site:
     """What a target and parameters name in a lab. Raises SpecError that says what is allowed."""
     params = fault.read_params(given)
-    if sender is not None and not fault.one_way:
-        raise SpecError(
-            f"{fault.name} --from {sender}", allowed=f"a fault with directions; this one is on a {fault.on}"
-        )
+    check_sender(fault, target, sender, lab.fabric)
+    check_target(fault, target, lab.fabric)
+    if fault.on is On.LAB:
+        return Site(lab, "", params)
+    if fault.on is On.LINK:
+        link = lab.fabric.link(target)
+        ports = link.ends if sender is None else (link.far(sender),)
+        return Site(lab, str(link), params, link=link, sender=sender, ports=ports)
+    live = lab.node(target)
+    return Site(lab, live.name, params, live=live)
+
+
+def check_target(fault: Fault, target: str, fabric: Fabric) -> None:
+    """Refuse a target that a fabric does not have, or that this fault is not for. Raises SpecError."""
     if fault.on is On.LAB:
         if target:
             raise SpecError(f"{fault.name}: target {target!r}", allowed="none: it is on the whole lab")
-        return Site(lab, "", params)
+        return
     if not target:
         raise SpecError(f"{fault.name}: no target", allowed=f"a {fault.on}")
     if fault.on is On.LINK:
-        link = lab.fabric.link(target)
-        ports: tuple[Port, ...] = link.ends
-        if sender is not None:
-            if sender not in {port.node for port in ports}:
-                raise SpecError(f"--from {sender}", allowed=" | ".join(port.node for port in ports))
-            ports = (link.far(sender),)
-        return Site(lab, str(link), params, link=link, sender=sender, ports=ports)
-    live = lab.node(target)
-    wanted = {On.SWITCH: live.node.is_switch, On.HOST: not live.node.is_switch}.get(fault.on, True)
+        fabric.link(target)
+        return
+    node = fabric.node(target)
+    wanted = {On.SWITCH: node.is_switch, On.HOST: not node.is_switch}.get(fault.on, True)
     if not wanted:
-        names = (node.name for node in (lab.fabric.switches if fault.on is On.SWITCH else lab.fabric.hosts))
+        names = (one.name for one in (fabric.switches if fault.on is On.SWITCH else fabric.hosts))
         raise SpecError(f"{fault.name}: {target} is no {fault.on}", allowed=some(names))
-    return Site(lab, live.name, params, live=live)
+
+
+def check_sender(fault: Fault, target: str, sender: str | None, fabric: Fabric) -> None:
+    """Refuse a direction that a fault or a link does not have. Raises SpecError."""
+    if sender is None:
+        return
+    if not fault.one_way:
+        raise SpecError(
+            f"{fault.name} --from {sender}", allowed=f"a fault with directions; this one is on a {fault.on}"
+        )
+    ends = [port.node for port in fabric.link(target).ends] if target else []
+    if target and sender not in ends:
+        raise SpecError(f"--from {sender}", allowed=" | ".join(ends))
 
 
 def clash(wanted: Iterable[str], taken: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Self
 
 import pytest
 
+import labs.certifying
 import labs.convergence
 from labs.lab import open_lab
 from labs.telemetry.samples import HostSample
@@ -50,6 +51,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("RAILBED_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labs.convergence, "HostWatch", CalmWatch)
+    monkeypatch.setattr(labs.certifying, "HostWatch", CalmWatch)
     monkeypatch.setattr(labs.convergence, "GRACE_S", 0.0)
     monkeypatch.setattr(labs.convergence, "PATIENCE_S", 0.0)
     monkeypatch.setitem(open_lab.__kwdefaults__ or {}, "within", PATIENT_S)

@@ -1,0 +1,90 @@
+"""What scenarios claim, each under its name in words.py: a function of the run so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from labs.scenarios.running import Underway
+from labs.scenarios.scenario import ClaimStep
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.bandwidth import busbw_scaled
+from labs.verdicts.ended import came_to_its_end, nothing_lost
+
+Judges = Callable[[Underway, ClaimStep], Verdict]
+
+
+def judge(run: Underway, step: ClaimStep) -> Verdict:
+    """The verdict on a step's claim, as the run can vouch for it; turned round where the scenario says it is false."""
+    verdict = run.watch.vouch(CLAIMS[step.claim](run, step))
+    return verdict if step.holds else turned(verdict)
+
+
+def turned(verdict: Verdict) -> Verdict:
+    """That a claim does not hold, as a claim."""
+    evidence = verdict.evidence
+    return replace(
+        verdict,
+        claim=f"not: {verdict.claim}",
+        held=not verdict.held,
+        evidence=Evidence(evidence.summary, evidence.numbers, evidence.rows),
+    )
+
+
+def _routes_match(run: Underway, step: ClaimStep) -> Verdict:
+    return run.lab.wait_routes_match(run.without(step.without), within=step.numbers["within"])
+
+
+def _converged(run: Underway, step: ClaimStep) -> Verdict:
+    return run.lab.wait_converged(within=step.numbers["within"])
+
+
+def _completed(run: Underway, step: ClaimStep) -> Verdict:
+    result = run.results[str(step.of)]
+    return came_to_its_end(str(step.of), error=result.error, wrong=result.wrong, iterations=result.iterations)
+
+
+def _busbw_reached(run: Underway, step: ClaimStep) -> Verdict:
+    return run.results[str(step.of)].reached(step.numbers["least"])
+
+
+def _busbw_scaled(run: Underway, step: ClaimStep) -> Verdict:
+    part, whole = run.results[str(step.of)], run.results[str(step.against)]
+    reasons = [
+        f"{name}: {one.invalid_because}" for name, one in ((step.against, whole), (step.of, part)) if not one.valid
+    ]
+    return busbw_scaled(
+        whole.busbw_bps,
+        part.busbw_bps,
+        share=step.numbers["share"],
+        within=step.numbers["within"],
+        invalid_because="; ".join(reasons) or None,
+        numbers={
+            name: one.busbw_bps and round(one.busbw_bps / 1e6, 2)
+            for name, one in (("busbw_mbit_without", whole), ("busbw_mbit_with", part))
+        },
+    )
+
+
+def _bytes_as_planned(run: Underway, step: ClaimStep) -> Verdict:
+    return run.results[str(step.of)].carried_as_planned(run.lab, within=step.numbers["within"])
+
+
+def _nothing_lost(run: Underway, step: ClaimStep) -> Verdict:
+    result = run.results[str(step.of)]
+    played = result.played
+    return nothing_lost(str(step.of), lost=played.lost_packets, retransmits=result.retransmits, starved=played.starved)
+
+
+CLAIMS: Mapping[str, Judges] = MappingProxyType(
+    {
+        "routes_match": _routes_match,
+        "converged": _converged,
+        "completed": _completed,
+        "busbw_reached": _busbw_reached,
+        "busbw_scaled": _busbw_scaled,
+        "bytes_as_planned": _bytes_as_planned,
+        "nothing_lost": _nothing_lost,
+    }
+)

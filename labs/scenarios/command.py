@@ -1,0 +1,115 @@
+"""What `railbed run` does: find the scenario and its lab, play it, say every claim, leave the files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs import run_dir
+from labs.errors import SpecError
+from labs.lab import Lab, adopt_lab, close_lab, open_lab
+from labs.output import emit_json, emit_line, emit_table, live_progress, say
+from labs.request import SEEDS, Request, choose_backend
+from labs.scenarios import report
+from labs.scenarios.load import catalog_names, load_scenario
+from labs.scenarios.play import Judged, Outcome, Repeats, repeat
+from labs.scenarios.scenario import Scenario
+from labs.scenarios.sites import check_lab, request_of
+from labs.status import SCHEMA
+from topologies.fabric import Fabric
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A scenario, how often, and where: on the running lab `lab`, else on one that is brought up by `request`."""
+
+    scenario: Scenario
+    fabric: Fabric
+    request: Request
+    wanted: int
+    seed: int
+    keep: bool = False
+    lab: str | None = None
+
+    def __str__(self) -> str:
+        found = self.scenario
+        on = f"lab {self.lab}" if self.lab else f"{found.lab} on {choose_backend(self.request)[0].name}"
+        return f"{found.name}: {len(found.steps)} steps, {len(found.claims)} claims, on {on}"
+
+
+def asked(ref: str | None, *, wanted: int, seed: int | None, backend: str, keep: bool, lab: str | None) -> Asked:
+    """What a call asks for. Raises SpecError; nothing is started."""
+    if ref is None:
+        raise SpecError("no scenario named", allowed=f"{', '.join(catalog_names())}, or the path of a .yaml file")
+    found, spec, fabric = load_scenario(ref)
+    drawn = next((one for one in (seed, found.seed) if one is not None), secrets.randbelow(SEEDS))
+    request = request_of(found, spec, fabric, backend=backend, seed=drawn, keep=keep)
+    return Asked(found, fabric, request, wanted, drawn, keep, lab)
+
+
+def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | None = None) -> Repeats:
+    """Play it, say every claim as it is judged, and leave verdicts.json in the run directory. Raises LabError."""
+    with _on_lab(one) as lab:
+        played = _play(lab, one, form)
+    if junit is not None:
+        run_dir.write(junit.absolute().parent, junit.name, report.junit([played]))
+    if markdown is not None:
+        run_dir.write(markdown.absolute().parent, markdown.name, report.markdown(played))
+    say(f"{one.scenario.name}: {played}; seed {one.seed}; {lab.run_dir / report.VERDICTS_FILE}")
+    return played
+
+
+def show_list(form: str) -> None:
+    """The scenarios that come with railbed."""
+    found = [load_scenario(name)[0] for name in catalog_names()]
+    if form == "json":
+        rows = [{"name": one.name, "about": one.about, "lab": one.lab, "claims": len(one.claims)} for one in found]
+        emit_json({"schema": SCHEMA, "scenarios": rows})
+        return
+    emit_table(
+        ("scenario", "lab", "claims", "about"), [(one.name, one.lab, len(one.claims), one.about) for one in found]
+    )
+
+
+@contextmanager
+def _on_lab(one: Asked) -> Iterator[Lab]:
+    """The lab it is played on: one that runs, or one that is brought up for it."""
+    if one.lab is not None:
+        lab = adopt_lab(one.lab)
+        check_lab(lab, one.scenario, one.fabric)
+        yield lab
+        return
+    say(choose_backend(one.request)[1])
+    try:
+        with live_progress(f"railbed run {one.scenario.name}") as progress:
+            lab = open_lab(one.request, progress=progress).lab
+        yield lab
+    finally:
+        if not one.keep:
+            close_lab(str(one.request.name))
+
+
+def _play(lab: Lab, one: Asked, form: str) -> Repeats:
+    def told(judged: Judged) -> None:
+        if form == "table":
+            emit_line(report.line(judged))
+
+    def after(so_far: Repeats) -> None:
+        last = so_far.runs[-1]
+        report.write_verdicts(lab, report.verdicts(so_far))
+        if last.outcome is Outcome.INVALID:
+            say(f"run {last.number} is INVALID: {last.invalid_because}")
+
+    first = lab.converged
+    if first is None or (first.valid and first.held):
+        played = repeat(lab, one.scenario, wanted=one.wanted, seed=one.seed, told=told, after=after)
+    else:
+        played = Repeats.of_a_lab_that_never_converged(one.scenario, one.seed, first)
+        told(played.runs[0].judged[0])
+        after(played)
+    if form == "json":
+        emit_json({"schema": SCHEMA, "lab": lab.name, "run_dir": str(lab.run_dir), **report.as_dict(played)})
+    return played

@@ -1,0 +1,94 @@
+"""What scenarios wait for, each under its name in words.py: a wait is a verdict, false when its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+from labs.scenarios.running import Underway
+from labs.scenarios.scenario import WaitStep
+from labs.verdicts import Evidence, Verdict
+from labs.waiting import Waited, wait_until
+
+T = TypeVar("T")
+Waits = Callable[[Underway, WaitStep], Verdict]
+
+
+def wait(run: Underway, step: WaitStep) -> Verdict:
+    """Wait for a step's condition. Raises LabError where it cannot even be asked for."""
+    return CONDITIONS[step.condition](run, step)
+
+
+def wait_time(run: Underway, until_s: float) -> None:
+    """Wait until so many seconds after the first step."""
+    left = until_s - run.elapsed_s
+    if left > 0:
+        wait_until("its time has come", lambda: run.elapsed_s, lambda now: now >= until_s, within=left + 1.0, most=0.01)
+
+
+def _routes_match(run: Underway, step: WaitStep) -> Verdict:
+    return run.lab.wait_routes_match(run.without(step.without), within=step.within_s)
+
+
+def _converged(run: Underway, step: WaitStep) -> Verdict:
+    return run.lab.wait_converged(within=step.within_s)
+
+
+def _sessions(run: Underway, step: WaitStep, *, all_up: bool) -> Verdict:
+    wanted = run.lab.fabric.session_ends
+
+    def established() -> int:
+        return sum(session.established for session in run.lab.sessions())
+
+    name = "every session is up" if all_up else "a session is down"
+    waited = wait_until(name, established, lambda up: (up >= wanted) is all_up, within=_scaled(run, step))
+    return _judged(run, waited, f"{waited.last} of {wanted} session ends are established")
+
+
+def _progress(run: Underway, step: WaitStep) -> Verdict:
+    traffic = run.running[str(step.of)]
+    before = {one.rank: one.iterations for one in traffic.progress()}
+    ranks = traffic.operation.graph.ranks
+
+    def fewest() -> int:
+        now = traffic.progress()
+        return min((one.iterations - before.get(one.rank, 0) for one in now), default=0)
+
+    name = f"every rank of {step.of} has done {step.iterations} more"
+    waited = wait_until(name, fewest, lambda done: done >= step.iterations, within=_scaled(run, step))
+    return _judged(run, waited, f"the slowest of {ranks} ranks has done {waited.last}")
+
+
+def _reverted(run: Underway, step: WaitStep) -> Verdict:
+    waited = wait_until(
+        f"{step.of} is gone", lambda: run.gone(str(step.of)), lambda gone: gone, within=_scaled(run, step)
+    )
+    return _judged(run, waited, "it is gone" if waited.last else "it is still there")
+
+
+def _time(run: Underway, step: WaitStep) -> Verdict:
+    wait_time(run, run.elapsed_s + step.within_s)
+    return Verdict(f"{step.within_s:g} s pass", True, Evidence(f"{run.elapsed_s:.3f} s after the first step"))
+
+
+def _scaled(run: Underway, step: WaitStep) -> float:
+    return step.within_s * run.lab.timeout_scale
+
+
+def _judged(run: Underway, waited: Waited[T], said: str) -> Verdict:
+    verdict = Verdict(waited.condition, waited.held, Evidence(f"{waited}; {said}"), budget_s=waited.within_s)
+    return run.watch.vouch(verdict, took_s=waited.took_s)
+
+
+CONDITIONS: Mapping[str, Waits] = MappingProxyType(
+    {
+        "routes_match": _routes_match,
+        "converged": _converged,
+        "sessions_up": lambda run, step: _sessions(run, step, all_up=True),
+        "sessions_down": lambda run, step: _sessions(run, step, all_up=False),
+        "progress": _progress,
+        "reverted": _reverted,
+        "time": _time,
+    }
+)

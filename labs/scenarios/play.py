@@ -1,0 +1,270 @@
+"""Play a scenario on a running lab: `play` once, `repeat` until enough runs count.
+
+One run: its steps in order, each claim judged where it stands; then what still runs is ended, faults are taken back,
+and the lab has to be as it was. A run that cannot vouch for itself is INVALID, and another is started in its place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from labs.certifying import certified
+from labs.errors import RunInvalid
+from labs.faults import injecting
+from labs.lab import Lab
+from labs.scenarios.claims import judge
+from labs.scenarios.conditions import wait, wait_time
+from labs.scenarios.running import Underway
+from labs.scenarios.scenario import (
+    ClaimStep,
+    FaultStep,
+    FinishStep,
+    RevertStep,
+    Scenario,
+    Step,
+    TrafficStep,
+    WaitStep,
+)
+from labs.spec import derived_seed
+from labs.telemetry.records import Note, TrafficEvent, VerdictRecord
+from labs.telemetry.telling import tell
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.certified import Seen
+from labs.verdicts.ended import came_to_its_end
+
+# A session that failed its first attempt tries again after its connect timer, 10 s; a node that boots takes as long.
+RESTORED_WITHIN_S = 60.0
+
+Tells = Callable[["Judged"], None]
+
+
+class Outcome(StrEnum):
+    """What a run says: a claim that is false and valid weighs more than others that prove nothing."""
+
+    HELD = "held"
+    FAILED = "failed"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A claim of a run: its word in the scenario, what it is of, and the verdict."""
+
+    name: str
+    of: str | None
+    verdict: Verdict
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it says."""
+        if not self.verdict.valid:
+            return Outcome.INVALID
+        return Outcome.HELD if self.verdict.held else Outcome.FAILED
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields of `verdicts.json`."""
+        return {**self.verdict.as_dict(), "name": self.name, "of": self.of}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a scenario: the `number`-th that was started, from 1. `seen` is what was watched meanwhile."""
+
+    number: int
+    seed: int
+    judged: tuple[Judged, ...]
+    took_s: float
+    seen: Seen | None = None
+    spoilt_because: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What all claims say together."""
+        found = {one.outcome for one in self.judged}
+        if Outcome.FAILED in found:
+            return Outcome.FAILED
+        return Outcome.INVALID if self.spoilt_because or Outcome.INVALID in found else Outcome.HELD
+
+    @property
+    def invalid_because(self) -> str | None:
+        """Why it proves nothing; None where it does."""
+        if self.outcome is not Outcome.INVALID:
+            return None
+        first = next((one for one in self.judged if not one.verdict.valid), None)
+        return self.spoilt_because or (f"{first.name}: {first.verdict.invalid_because}" if first else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """All runs that were started; `wanted` valid ones were asked for, of at most `most`."""
+
+    scenario: Scenario
+    wanted: int
+    most: int
+    seed: int
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def of_a_lab_that_never_converged(cls, scenario: Scenario, seed: int, verdict: Verdict) -> Repeats:
+        """Nothing was played: that the lab is not as designed is the finding, or that nobody can tell."""
+        return cls(scenario, 1, 1, seed, (Run(1, seed, (Judged("converged", None, verdict),), 0.0),))
+
+    @property
+    def valid(self) -> int:
+        """How many runs count."""
+        return sum(one.outcome is not Outcome.INVALID for one in self.runs)
+
+    @property
+    def failed(self) -> int:
+        """How many have a false claim."""
+        return sum(one.outcome is Outcome.FAILED for one in self.runs)
+
+    @property
+    def exit_code(self) -> int:
+        """0 held, 1 a claim is false, 3 too few runs count."""
+        if self.failed:
+            return 1
+        return 0 if self.valid >= self.wanted else 3
+
+    @property
+    def invalid_because(self) -> str | None:
+        """Why too few runs count; None where enough do."""
+        if self.valid >= self.wanted:
+            return None
+        return next((one.invalid_because for one in reversed(self.runs) if one.invalid_because), "not all were started")
+
+    def __str__(self) -> str:
+        failed = f"{self.failed} failed" if self.failed else "none failed"
+        started = f"{len(self.runs)} started" if len(self.runs) == self.most else f"at most {self.most} started"
+        return f"{self.valid} valid of {started}, {failed}"
+
+
+def spare(wanted: int) -> int:
+    """How many INVALID runs are started again: one, of many wanted half as many (as `railbed compare` has it)."""
+    return max(1, wanted // 2)
+
+
+def repeat(
+    lab: Lab,
+    scenario: Scenario,
+    *,
+    wanted: int = 1,
+    seed: int,
+    told: Tells = lambda _: None,
+    after: Callable[[Repeats], None] = lambda _: None,
+) -> Repeats:
+    """Play a scenario until `wanted` runs count, or too many do not. One that leaves the lab changed is the last.
+
+    Args:
+        seed: what each run's own seed derives from.
+        told: gets each verdict as soon as it is there.
+        after: gets all runs so far, after each.
+
+    Raises SpecError for what this lab does not have, LabError for a testbed in trouble.
+    """
+    found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
+    while found.valid < wanted and len(found.runs) < found.most:
+        number = len(found.runs) + 1
+        run = play(lab, scenario, number=number, seed=derived_seed(seed, f"run/{number}"), told=told)
+        found = replace(found, runs=(*found.runs, run))
+        after(found)
+        if any(one.name == "state_restored" and one.outcome is Outcome.FAILED for one in run.judged):
+            break
+    return found
+
+
+def play(lab: Lab, scenario: Scenario, *, seed: int, number: int = 1, told: Tells = lambda _: None) -> Run:
+    """Play a scenario once. See `repeat`."""
+    began, judged, spoilt = time.monotonic(), list[Judged](), None
+
+    def keep(name: str, of: str | None, verdict: Verdict) -> bool:
+        judged.append(Judged(name, of, verdict))
+        record = VerdictRecord(
+            t=time.monotonic_ns(),
+            claim=verdict.claim,
+            held=verdict.held,
+            valid=verdict.valid,
+            summary=verdict.evidence.summary,
+        )
+        tell(lab.name, record)
+        told(judged[-1])
+        return verdict.held or not verdict.valid
+
+    tell(lab.name, Note(t=time.monotonic_ns(), text=f"scenario {scenario.name}, run {number}, seed {seed}"))
+    with certified(lab) as watch:
+        faulted = False
+        try:
+            with ExitStack() as stack:
+                run = Underway(lab, scenario, seed, stack, watch)
+                for step in scenario.steps:
+                    if not _make(run, step, keep):
+                        break
+                faulted = bool(run.faults)
+        except RunInvalid as why:
+            spoilt = why.message
+        if faulted or spoilt:
+            keep("state_restored", None, injecting.state_restored(lab, RESTORED_WITHIN_S))
+        seen = watch.seen()
+    return Run(number, seed, tuple(judged), time.monotonic() - began, seen, spoilt)
+
+
+def _make(run: Underway, step: Step, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
+    """Make one step; False where the run ends with it."""
+    lasts = run.scenario.lasts_s * run.lab.timeout_scale
+    if run.elapsed_s > lasts:
+        late = Verdict(
+            f"every step begins within {lasts:g} s",
+            False,
+            Evidence(f"a {_kind(step)} was to begin at {run.elapsed_s:.1f} s"),
+            budget_s=lasts,
+        )
+        keep("lasts", None, run.watch.vouch(late))
+        return False
+    match step:
+        case TrafficStep():
+            return _traffic(run, step, keep)
+        case FinishStep():
+            return _finish(run, step.name, keep)
+        case FaultStep():
+            wait_time(run, step.at_s or 0.0)
+            run.inject(step)
+        case RevertStep():
+            run.revert(step.name)
+        case WaitStep():
+            verdict = wait(run, step)
+            # One that comes in time is no claim of the scenario's; one that does not leaves nothing to go on with.
+            return (verdict.held and verdict.valid) or _ended_by(keep, step, verdict)
+        case ClaimStep():
+            keep(step.claim, step.of, judge(run, step))
+    return True
+
+
+def _ended_by(keep: Callable[[str, str | None, Verdict], bool], step: WaitStep, verdict: Verdict) -> bool:
+    keep(f"wait {step.condition}", step.of, verdict)
+    return False
+
+
+def _traffic(run: Underway, step: TrafficStep, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
+    tell(run.lab.name, TrafficEvent(t=time.monotonic_ns(), what=step.name, phase="start"))
+    run.start(step)
+    return True if step.background else _finish(run, step.name, keep)
+
+
+def _finish(run: Underway, name: str, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
+    """Traffic that fails unasked is a false claim: a scenario that names none about it would hold for nothing."""
+    result = run.finish(name)
+    phase = "failed" if result.error else "end"
+    tell(run.lab.name, TrafficEvent(t=time.monotonic_ns(), what=name, phase=phase, done=result.iterations))
+    asked = any(claim.claim == "completed" and claim.of == name for claim in run.scenario.claims)
+    if result.error and not asked:
+        ended = came_to_its_end(name, error=result.error, wrong=result.wrong, iterations=result.iterations)
+        keep("completed", name, run.watch.vouch(ended))
+    return True
+
+
+def _kind(step: Step) -> str:
+    return type(step).__name__.removesuffix("Step").lower()

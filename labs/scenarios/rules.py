@@ -1,0 +1,136 @@
+"""Steps that contradict each other, found before anything starts: each step against those that come before it.
+
+traffic  runs (in the background) until it is finished; claims about it need its end
+fault    is in until it is reverted; one with a time of its own (`for`) until that is waited for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from labs.scenarios.scenario import ClaimStep, FaultStep, FinishStep, RevertStep, Scenario, Step, TrafficStep, WaitStep
+from labs.scenarios.words import CLAIMS, CONDITIONS, About, Word
+from topologies.errors import SpecError
+from topologies.validation import meant
+
+Refused = Callable[[Step, str, str, str], SpecError]
+"""Makes the error about a key of a step: the step, the key, what was found, what is allowed."""
+
+
+@dataclass
+class _Course:
+    """What runs and what is broken after the steps so far."""
+
+    error: Refused
+    lasts_s: float
+    running: dict[str, bool] = field(default_factory=dict)
+    targets: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    timed: set[str] = field(default_factory=set)
+    reached_s: float = 0.0
+
+    def new_name(self, step: Step, key: str, name: str) -> None:
+        if name in self.running or name in self.faults:
+            raise self.error(step, key, f"found {name!r} again", "each traffic and each fault has a name of its own")
+
+    def about(self, step: Step, key: str, name: str, about: About) -> None:
+        """Refuse a name that stands for nothing that `about` allows here."""
+        runs = [one for one, on in self.running.items() if on]
+        ended = [one for one, on in self.running.items() if not on]
+        there = {About.RUNNING: runs, About.ENDED: ended, About.FAULT: self.faults}[about]
+        if name not in there:
+            why = " (it still runs)" if name in runs else " (it has ended)" if name in ended else meant(name, there)
+            raise self.error(step, key, f"found {name!r}{why}", _listed(about, there))
+
+
+def check_course(scenario: Scenario, error: Refused) -> None:
+    """Refuse the first step that contradicts what comes before it, and a scenario that judges nothing.
+
+    Raises SpecError, as `error` makes it.
+    """
+    course = _Course(error, scenario.lasts_s)
+    for step in scenario.steps:
+        match step:
+            case TrafficStep():
+                _traffic(course, step)
+            case FinishStep():
+                course.about(step, "finish", step.name, About.RUNNING)
+                course.running[step.name] = False
+            case FaultStep():
+                _fault(course, step)
+            case RevertStep():
+                _revert(course, step)
+            case WaitStep():
+                _wait(course, step)
+            case ClaimStep():
+                _check_names(course, step, CLAIMS[step.claim])
+    if not scenario.claims:
+        raise error(scenario.steps[-1], "", "found no claim in any step", "at least one step with claim: NAME")
+
+
+def _traffic(course: _Course, step: TrafficStep) -> None:
+    course.new_name(step, "traffic", step.name)
+    if step.iterations is None and not step.background:
+        raise course.error(step, "traffic", "found traffic without an end", "iterations: N, or background: true")
+    course.running[step.name] = step.background
+
+
+def _fault(course: _Course, step: FaultStep) -> None:
+    course.new_name(step, "fault" if step.name == step.fault else "name", step.name)
+    wanted = (step.fault, step.target, step.sender)
+    held = next((name for name, target in course.targets.items() if target == wanted), None)
+    if held is not None:
+        allowed = f"another target, or revert: {held} before"
+        raise course.error(
+            step, "target", f"found {step.fault} on {step.target or 'the lab'} again, where {held!r} still is", allowed
+        )
+    begins, lasts = step.at_s or 0.0, course.lasts_s
+    if begins < course.reached_s:
+        found = f"found {begins:g} s after a step at {course.reached_s:g} s"
+        raise course.error(step, "at", found, f"{course.reached_s:g}s or later: steps are made in their order")
+    if begins > lasts:
+        raise course.error(step, "at", f"found {begins:g} s in a run of {lasts:g} s", "a time within the run (lasts)")
+    if step.for_s is not None and begins + step.for_s > lasts:
+        found = f"found a fault until {begins + step.for_s:g} s in a run of {lasts:g} s"
+        raise course.error(step, "for", found, "an end before the run's (lasts)")
+    course.reached_s = begins or course.reached_s
+    course.targets[step.name] = wanted
+    course.faults.append(step.name)
+    if step.for_s is not None:
+        course.timed.add(step.name)
+
+
+def _revert(course: _Course, step: RevertStep) -> None:
+    if step.name in course.timed:
+        raise course.error(step, "revert", f"found {step.name!r}, which ends by itself (for)", "a fault without for")
+    if step.name not in course.targets:
+        why = "was reverted before" if step.name in course.faults else "was not injected before"
+        raise course.error(
+            step, "revert", f"found {step.name!r}, which {why}", _listed(About.FAULT, list(course.targets))
+        )
+    del course.targets[step.name]
+
+
+def _wait(course: _Course, step: WaitStep) -> None:
+    _check_names(course, step, CONDITIONS[step.condition])
+    if step.within_s > course.lasts_s:
+        found = f"found a wait of {step.within_s:g} s in a run of {course.lasts_s:g} s"
+        raise course.error(step, "within", found, "at most as long as the run (lasts)")
+    if step.condition == "reverted" and step.of is not None:
+        if step.of in course.targets and step.of not in course.timed:
+            raise course.error(step, "of", f"found {step.of!r}, which has no for", "a fault with for, or revert it")
+        course.targets.pop(step.of, None)
+
+
+def _check_names(course: _Course, step: WaitStep | ClaimStep, word: Word) -> None:
+    if step.of is not None:
+        course.about(step, "of", step.of, word.about)
+    if isinstance(step, ClaimStep) and step.against is not None:
+        course.about(step, "against", step.against, word.about)
+    for name in step.without:
+        course.about(step, "without", name, About.FAULT)
+
+
+def _listed(about: About, there: Sequence[str]) -> str:
+    return f"{about}: {', '.join(there)}" if there else f"{about}; there is none at this step"

@@ -1,0 +1,44 @@
+"""The lab that a scenario is played on: what to ask for, and whether one that runs will do."""
+
+from __future__ import annotations
+
+import secrets
+
+from labs.errors import SpecError
+from labs.lab import Lab
+from labs.request import Request
+from labs.scenarios.scenario import Scenario
+from labs.spec import LabSpec
+from topologies.fabric import Fabric
+
+
+def request_of(
+    scenario: Scenario, spec: LabSpec, fabric: Fabric, *, backend: str, seed: int, keep: bool = False
+) -> Request:
+    """What to bring up for a scenario, under a name that nobody else has; it ends with us unless it is kept."""
+    return Request(
+        ref=scenario.lab,
+        given=(spec, fabric),
+        backend=backend,
+        name=f"{scenario.name.replace('_', '-')[:24].rstrip('-')}-{secrets.token_hex(2)}",
+        seed=seed,
+        owned=not keep,
+        profile=scenario.profile,
+    )
+
+
+def check_lab(lab: Lab, scenario: Scenario, fabric: Fabric) -> None:
+    """Raise SpecError for a running lab that is not what the scenario was written for."""
+    wanted, there = ({(link.name, link.rate_bps) for link in one.links} for one in (fabric, lab.fabric))
+    if wanted != there:
+        missing = sorted(f"{name} at {rate / 1e6:g} Mbit/s" for name, rate in wanted - there)
+        said = f"it has no {missing[0]}" if missing else "it has links that the scenario does not know"
+        raise SpecError(f"lab {lab.name} is not {scenario.lab}: {said}", allowed=f"a lab of {fabric.name}, or no --lab")
+    plays = lab.asic.profile.name if lab.asic is not None else "none"
+    if scenario.profile is not None and plays != scenario.profile:
+        raise SpecError(
+            f"lab {lab.name} plays profile {plays}, the scenario wants {scenario.profile}",
+            allowed=f"railbed profile apply {scenario.profile}, or no --lab",
+        )
+    if scenario.bgp is not None and lab.rendered.spec.bgp != scenario.bgp:
+        raise SpecError(f"lab {lab.name} has other BGP timers than the scenario wants", allowed="no --lab")

@@ -1,0 +1,96 @@
+"""The words of scenario files: which conditions can be waited for, which claims judged, and what each has to be told.
+
+Pure: what they do on a lab stands under the same names in conditions.py and claims.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class About(StrEnum):
+    """What `of:` names."""
+
+    NOTHING = "nothing"
+    RUNNING = "traffic that runs"
+    ENDED = "traffic that has ended"
+    FAULT = "a fault that was injected"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A condition or a claim: what it is about, and which further keys it takes (those in `must` always).
+
+    `against` says that it compares with a second one of the same sort, `soft_asic` that one has to be there. `numbers`
+    are keys with their defaults, None
+    for one that has to be given.
+    """
+
+    says: str
+    about: About = About.NOTHING
+    without: bool = False
+    against: bool = False
+    soft_asic: bool = False
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def must(self) -> tuple[str, ...]:
+        """The keys that have to stand there."""
+        named = ["of"] if self.about is not About.NOTHING else []
+        named += ["against"] if self.against else []
+        return (*named, *(key for key, default in self.numbers.items() if default is None))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that may stand there."""
+        optional = [key for key, default in self.numbers.items() if default is not None]
+        return (*self.must, *optional, *(["without"] if self.without else []))
+
+
+CONDITIONS: Mapping[str, Word] = MappingProxyType(
+    {
+        "routes_match": Word("every switch forwards as designed, but for the links of `without`", without=True),
+        "converged": Word("routes match, every host reaches every other, every session is up"),
+        "sessions_up": Word("every BGP session is established"),
+        "sessions_down": Word("at least one BGP session is not established"),
+        "progress": Word("every rank of the traffic has done `iterations` more", About.RUNNING),
+        "reverted": Word("the fault is gone: its time is over", About.FAULT),
+        "time": Word("so many seconds have passed: `within`"),
+    }
+)
+
+CLAIMS: Mapping[str, Word] = MappingProxyType(
+    {
+        "routes_match": Word(
+            "within so many seconds every switch forwards as designed, but for the links of `without`",
+            without=True,
+            numbers=MappingProxyType({"within": 10.0}),
+        ),
+        "converged": Word(
+            "within so many seconds all forwards as designed, hosts reach each other, sessions are up",
+            numbers=MappingProxyType({"within": 30.0}),
+        ),
+        "completed": Word("every rank came to its end, and every element is right", About.ENDED),
+        "busbw_reached": Word(
+            "bus bandwidth is at least `least` of line rate × wire efficiency",
+            About.ENDED,
+            numbers=MappingProxyType({"least": 0.90}),
+        ),
+        "busbw_scaled": Word(
+            "bus bandwidth is `share` of that of `against`, give or take `within`",
+            About.ENDED,
+            against=True,
+            numbers=MappingProxyType({"share": None, "within": 0.05}),
+        ),
+        "bytes_as_planned": Word(
+            "every switch port sent the bytes that the plan says, give or take `within`",
+            About.ENDED,
+            soft_asic=True,
+            numbers=MappingProxyType({"within": 0.005}),
+        ),
+        "nothing_lost": Word("no packet of the traffic was lost", About.ENDED),
+    }
+)

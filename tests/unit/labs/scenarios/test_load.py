@@ -1,0 +1,73 @@
+"""What scenario files come to; what is wrong with one stands in tests/golden/bad_scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from labs.scenarios import claims, conditions, words
+from labs.scenarios.load import CATALOG, catalog_names, load_scenario, scenario_schema
+from labs.scenarios.scenario import FaultStep, TrafficStep, WaitStep
+from topologies.units import MBIT
+from topologies.yaml_source import read
+
+HEAD = "about: what it shows\nlab: clos_2x4\nprofile: roce_default\n"
+
+
+def loaded(tmp_path: Path, *steps: str, head: str = HEAD) -> Path:
+    path = tmp_path / "one.yaml"
+    path.write_text(head + "steps:\n" + "".join(f"  - {step}\n" for step in (*steps, "{claim: converged}")))
+    return path
+
+
+@pytest.mark.parametrize("name", catalog_names())
+def test_what_is_shipped_is_sound(name: str) -> None:
+    scenario, _, fabric = load_scenario(name)
+    assert scenario.claims
+    assert fabric.hosts
+    jsonschema.validate(read(CATALOG / f"{name}.yaml").at(), dict(scenario_schema()))
+
+
+def test_the_schema_refuses_what_the_loader_refuses(tmp_path: Path) -> None:
+    path = loaded(tmp_path, '{fault: link-down, target: "leaf1:spine1", for: 10}')
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(read(path).at(), dict(scenario_schema()))
+
+
+def test_every_word_does_something() -> None:
+    assert words.CLAIMS.keys() == claims.CLAIMS.keys()
+    assert words.CONDITIONS.keys() == conditions.CONDITIONS.keys()
+
+
+def test_defaults_of_traffic(tmp_path: Path) -> None:
+    path = loaded(
+        tmp_path,
+        "{traffic: one, pattern: all_reduce, size: 256K}",
+        "{traffic: two, pattern: all_reduce, size: 256K, background: true}",
+    )
+    one, two = (step for step in load_scenario(str(path))[0].steps if isinstance(step, TrafficStep))
+    assert (one.iterations, one.warmup, one.background, one.size) == (1, 1, False, 256 * 1024)
+    assert (two.iterations, two.warmup, two.background) == (None, 0, True)
+
+
+def test_a_condition_is_a_wait_of_its_own(tmp_path: Path) -> None:
+    path = loaded(
+        tmp_path,
+        '{fault: link-down, target: "leaf1:spine1", for: 2500ms, when: {wait: sessions_up, within: 3s}}',
+    )
+    wait, fault, _ = load_scenario(str(path))[0].steps
+    assert isinstance(wait, WaitStep)
+    assert isinstance(fault, FaultStep)
+    assert (wait.condition, wait.within_s, wait.place) == ("sessions_up", 3.0, 0)
+    assert (fault.name, fault.for_s, fault.place) == ("link-down", 2.5, 0)
+
+
+def test_what_a_scenario_says_of_its_lab_goes_before_the_labs_file(tmp_path: Path) -> None:
+    head = HEAD + "rate: 25Mbit\nbgp: {keepalive: 3, hold: 9}\nseed: 5\n"
+    scenario, spec, fabric = load_scenario(str(loaded(tmp_path, head=head)))
+    assert {link.rate_bps for link in fabric.links} == {25 * MBIT}
+    assert (spec.bgp.keepalive_s, spec.bgp.hold_s, spec.bgp.connect_s) == (3, 9, 10)
+    assert scenario.bgp == spec.bgp
+    assert scenario.seed == 5
