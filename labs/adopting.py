@@ -53,8 +53,11 @@ def adopt_foreign(
         with lease.changing(name, "adopt"), _forgotten_on_failure(name):
             enter(rendered, ForeignBackend.name, run_path)
             journal = index.journal(name)
-            journal.will(Change("adopted", {"lab": name}))
-            lab = Lab(rendered, ForeignBackend.name, ForeignBackend().adopt(rendered, run_path, journal), run_path)
+            token = f"{name}:{secrets.token_hex(8)}"
+            _, processes = journal.will(Change("adopted", {"lab": name}), Change("process", {"token": token}))
+            deployment = ForeignBackend().adopt(rendered, run_path, journal)
+            deployment.record(processes)
+            lab = Lab(rendered, ForeignBackend.name, deployment, run_path)
             lab.converged = lab.wait_converged(within, progress) if wait else None
             keep(lab)
             before_commit(lab)

@@ -24,7 +24,6 @@ DEFAULT = "unix:///var/run/docker.sock"
 # An engine that does much else answers late; one that does not answer at all is noticed at once, by its socket.
 ANSWERS_WITHIN = 60.0
 HOW_TO_START = "sudo systemctl start docker   (without systemd: make setup-containerlab)"
-EVENT_KINDS = ("create", "start", "die", "kill", "oom", "pause", "unpause", "stop", "destroy", "restart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,6 @@ class Inspected:
     pid: int
     state: str
     exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something the engine says happened to a container; `at_s` counts from the epoch."""
-
-    at_s: float
-    container: str
-    what: str
-    attributes: Mapping[str, str]
 
 
 def address() -> str:
@@ -243,13 +232,3 @@ def pull(name: str) -> None:
     if not has_image(name):  # an error in the middle of a transfer comes in an answer that begins well
         last = "".join(str(said).strip().splitlines()[-1:])
         raise DeployFailed(f"the Docker engine says: {last}", remedy=remedy_for(last))
-
-
-def events(labels: Mapping[str, str], since_s: float, at: str | None = None) -> Iterator[Event]:
-    """What happens to the containers that carry `labels`, as it happens; ends when the engine does."""
-    found = at or address()
-    filters = {"type": "container", "event": list(EVENT_KINDS), "label": [f"{k}={v}" for k, v in labels.items()]}
-    with asking(found):
-        for said in client(found).api.events(since=f"{since_s:.9f}", filters=filters, decode=True):
-            actor = said.get("Actor", {}).get("Attributes", {})
-            yield Event(said["timeNano"] / 1e9, actor.get("name", ""), said["Action"], actor)

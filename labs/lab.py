@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labs import attaching, index, kernel, lease, observe, reaper, run_dir
+from labs import attaching, index, kernel, lease, observe, reaper, recording, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.backends.foreign import ForeignBackend
@@ -97,6 +97,8 @@ def open_lab(
                 required=request.profile is not None,
                 progress=progress,
             )
+            if lab.asic is not None:
+                recording.has_asic(lab.name, [(port.node, port.name) for port in lab.asic.plan.ports])
             attached = time.monotonic()
             lab.timeout_scale = timeout_scale
             lab.converged = lab.wait_converged(within, progress) if wait else None
@@ -131,7 +133,10 @@ def adopt_lab(name: str) -> Lab:
         ) from None
     if not index.journal(name).open_entries():
         raise NotReady(f"lab {name!r} is {record.stage}: none of it is there yet", remedy="ask again in a moment")
-    return _reach(record, data)
+    lab = _reach(record, data)
+    if record.stage is Stage.UP:
+        recording.revive(name)
+    return lab
 
 
 def reach_lab(name: str) -> Lab:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from labs import container_network, containerlab, engine, kernel, run_dir, sysctl
+from labs import container_network, containerlab, engine, kernel, recording, run_dir, sysctl
 from labs.backends import workstation
 from labs.backends.base import Capability, NodeState, Progress
 from labs.backends.workstation import container_of, mapping
@@ -113,7 +111,7 @@ class ContainerlabBackend:
         topology = run_dir.write(run_path, f"{lab.name}.clab.yml", _topology(lab, run_path, token))
         run_dir.write_json(run_path, IMAGES_FILE, {image: engine.image_id(image) for image in images(lab)})
         deployment = ContainerlabDeployment(lab, run_path, journal, processes, names, labels)
-        deployment.record_events()
+        deployment.record(processes)
         deployment.call("deploy", topology, program=program, line=_Told(progress, lab))
         journal.learned(containers, {"deployed": True})
         run_dir.hand_over(run_path)
@@ -293,23 +291,17 @@ class ContainerlabDeployment:
                 f"{node}: its container ended with status {status} (image {one.image}): {said or 'it said nothing'}"
             )
 
-    def record_events(self) -> None:
-        """Start the process that writes what the engine says of these containers to the lab's timeline."""
-        timeline = run_dir.write(self._run_dir, "timeline.jsonl", "")
-        labels = [f"{key}={value}" for key, value in self._labels.items()]
-        argv = [sys.executable, "-m", "labs.telemetry.recorder", self._at, str(timeline), f"{time.time():.6f}", *labels]
-        token = str(self._processes.change.args["token"])
-        # Never waited for: it outlives this command, and is ended by the journal's record of it.
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
-            env=containerlab.environment(token, self._run_dir),
-            start_new_session=True,
+    def record(self, processes: Entry) -> None:
+        """Start the lab's Recorder, under the start token of `processes`."""
+        recording.begin(
+            self._lab,
+            self._run_dir,
+            self._journal,
+            processes,
+            self.netns,
+            engine=self._at,
+            labels=self._labels,
         )
-        self._journal.learned(self._processes, identity(child.pid))
 
 
 class _Told:

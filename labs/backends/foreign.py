@@ -90,7 +90,7 @@ class ForeignBackend:
             Change("containerlab", {"lab": lab.name, "containers": names}),
             Change("containers", {"engine": at, "labels": labels}),
         )
-        ForeignDeployment(lab, run_path, journal, processes).record_events()
+        ForeignDeployment(lab, run_path, journal, processes).record(processes)
         made = 0
 
         def told(line: str) -> None:
@@ -183,9 +183,9 @@ class ForeignDeployment:
             apart=False,
         )
 
-    def record_events(self) -> None:
+    def record(self, processes: Entry) -> None:
         """See ContainerlabDeployment."""
-        self._inner.record_events()
+        self._inner.record(processes)
 
     def _freeze(self, node: str, *, on: bool) -> None:
         """Pause or let go on, journaled: an adopted lab must not stay paused."""

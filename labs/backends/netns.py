@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO, ClassVar, cast
 
-from labs import kernel, run_dir, sysctl
+from labs import kernel, recording, run_dir, sysctl
 from labs.backends import workstation
 from labs.backends.base import Capability, NodeState, Progress
 from labs.backends.workstation import container_of, mapping
@@ -85,6 +85,7 @@ class NetnsBackend:
         )
         sysctl.want(lab.name, room)
         deployment = NetnsDeployment(lab, run_path, journal, processes)
+        recording.begin(lab, run_path, journal, processes, deployment.netns)
         with _launcher(token) as launcher:
             progress("namespaces")
             launcher.ask({"do": "create", "nodes": [_birth(lab, node.name) for node in lab.fabric.nodes]}, 1)
@@ -114,7 +115,7 @@ class NetnsDeployment:
         self._learn(*processes.facts)
 
     def _learn(self, *facts: Mapping[str, object]) -> None:
-        self._inits.update({str(fact["node"]): fact for fact in facts})
+        self._inits.update({str(fact["node"]): fact for fact in facts if "node" in fact})
 
     def channel(self, node: str) -> NamespaceChannel:
         """See Deployment."""

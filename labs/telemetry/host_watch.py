@@ -71,7 +71,7 @@ class HostWatch:
             return self._final
         began, ticks_before, stalled_before = self._before
         now, ticks, stalled = self._read()
-        lasted, (steal, *of_each) = now - began, _stolen(ticks_before, ticks)
+        lasted, (steal, *of_each) = now - began, stolen(ticks_before, ticks)
         waited = None if stalled is None or stalled_before is None else (stalled - stalled_before) / 1e6
         return HostSample(
             duration_s=lasted,
@@ -118,7 +118,7 @@ def cpu_ticks(stat: str) -> Ticks:
     return tuple((sum(ticks), ticks[7] if len(ticks) > 7 else 0) for ticks in counted)
 
 
-def _stolen(before: Ticks, after: Ticks) -> list[float]:
+def stolen(before: Ticks, after: Ticks) -> list[float]:
     """The fraction of its time that was taken from all CPUs together, then from each, as far as both know them."""
     return [
         (steal - steal_before) / (total - total_before) if total > total_before else 0.0

@@ -47,7 +47,10 @@ class RouteEvent(Record, frozen=True, kw_only=True, tag="route", gc=True):
 
 
 class SessionEvent(Record, frozen=True, kw_only=True, tag="session"):
-    """A BGP or BFD session (`protocol` is bgp or bfd) changed its state, in the daemon's own word; `up` in ours."""
+    """A BGP or BFD session (`protocol` is bgp or bfd) changed its state, in the daemon's own word; `up` in ours.
+
+    `peer` is the neighbour as the daemon names it, `port` the node's own port towards it, where that is known.
+    """
 
     node: str
     peer: str
@@ -55,6 +58,7 @@ class SessionEvent(Record, frozen=True, kw_only=True, tag="session"):
     state: str
     up: bool
     because: str = ""
+    port: str = ""
 
 
 class EngineEvent(Record, frozen=True, kw_only=True, tag="engine"):

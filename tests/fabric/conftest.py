@@ -205,11 +205,11 @@ PLAYED = {
         backend="netns",
         lab="clos_frr",
         netns="railbed.{}.*",
-        # The processes, the thresholds, a namespace a node; then one line a node after it has booted.
+        # The processes, the thresholds, a namespace a node; then the Recorder, and one line a node that has booted.
         lines_of_changes=lambda fabric: 1 + len(NEIGHBOR_KEYS) + len(fabric.nodes),
-        lines_of_up=lambda fabric: 1 + len(NEIGHBOR_KEYS) + 2 * len(fabric.nodes),
+        lines_of_up=lambda fabric: 2 + len(NEIGHBOR_KEYS) + 2 * len(fabric.nodes),
         made_after=lambda fabric, line: (
-            range(1) if line <= 1 + len(NEIGHBOR_KEYS) + len(fabric.nodes) else _exactly(len(fabric.nodes))
+            range(1) if line <= 2 + len(NEIGHBOR_KEYS) + len(fabric.nodes) else _exactly(len(fabric.nodes))
         ),
         traces=lambda _: [],
         bystanders=_netns_bystanders,
@@ -221,7 +221,7 @@ PLAYED = {
         netns="clab-{}-*",
         # The processes, the thresholds, the network, containerlab's traces, the containers.
         lines_of_changes=lambda _: 1 + len(NEIGHBOR_KEYS) + 3,
-        # Then the recorder, containerlab's call, and that it has come to its end.
+        # Then the Recorder, containerlab's call, and that it has come to its end.
         lines_of_up=lambda _: 1 + len(NEIGHBOR_KEYS) + 6,
         made_after=lambda fabric, line: (
             range(1)

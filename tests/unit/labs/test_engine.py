@@ -13,7 +13,6 @@ import requests
 
 from labs import engine
 from labs.errors import DeployFailed, NotReady, PreflightFailed
-from labs.telemetry.recorder import line_of
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +70,3 @@ def test_an_engine_that_hangs_up(tmp_path: Path) -> None:
 def test_errors_in_our_words(raised: Exception, expected: type[Exception], words: str) -> None:
     with pytest.raises(expected, match=words), engine.asking("unix:///x"):
         raise raised
-
-
-def test_an_event_as_the_timeline_holds_it() -> None:
-    event = engine.Event(0.5, "clab-x-leaf1", "die", {"clab-node-name": "leaf1", "exitCode": "137", "image": "i"})
-    assert line_of(event) == {
-        "at": "1970-01-01T00:00:00.500000+00:00",
-        "source": "engine",
-        "node": "leaf1",
-        "event": "die",
-        "exit_code": 137,
-    }
