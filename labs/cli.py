@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from labs import cli_counters, cli_fault, cli_profile, cli_run, cli_traffic, index, reaper, views
+from labs import cli_counters, cli_fault, cli_profile, cli_run, cli_timeline, cli_traffic, index, reaper, views
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -392,4 +392,5 @@ commands.add_command(cli_counters.counters)
 commands.add_command(cli_fault.fault)
 commands.add_command(cli_profile.commands())
 commands.add_command(cli_run.run)
+commands.add_command(cli_timeline.timeline)
 commands.add_command(cli_traffic.traffic)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -280,6 +281,14 @@ class Faults:
             return function(self._lab, *target, **params)
 
         return made
+
+
+@pytest.fixture
+def timeline(lab: Any) -> Any:
+    """What happened in the lab since the test began; a labs.telemetry.live.LiveTimeline."""
+    from labs.telemetry.live import LiveTimeline
+
+    return LiveTimeline(lab.name, lab.run_dir, time.monotonic_ns())
 
 
 @pytest.hookimpl(tryfirst=True)
