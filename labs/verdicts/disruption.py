@@ -11,19 +11,21 @@ choose as it is said to.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
 from labs.verdicts.chance import binomial_allowed, binomial_tails
 from topologies.member_loss import ChoosesBy, needless_share
 
+FlowKey = TypeVar("FlowKey", bound=Hashable)
 MOST_ROWS = 12
 # A run in which another law would look the same in one of a hundred cases still tells them apart.
 MISTAKEN_MOST = 0.01
 
 
 def disruption(
-    before: Mapping[Hashable, str],
-    after: Mapping[Hashable, str],
+    before: Mapping[FlowKey, str],
+    after: Mapping[FlowKey, str],
     *,
     members: tuple[Sequence[str], Sequence[str]],
     by: ChoosesBy,
@@ -71,8 +73,8 @@ def disruption(
 
 
 def _why_not(
-    before: Mapping[Hashable, str],
-    after: Mapping[Hashable, str],
+    before: Mapping[FlowKey, str],
+    after: Mapping[FlowKey, str],
     members: tuple[Sequence[str], Sequence[str]],
     by: ChoosesBy,
     bound: tuple[int, int, int],

@@ -236,6 +236,6 @@ class TestDisruption:
         assert "no flow was on a member" in invalid(self.judged(few, few, ChoosesBy.RESILIENT))
         six = dict(list(before.items())[:6])
         assert "too few" in invalid(self.judged(six, rebucketed(six, NAMES[3], self.NEW), ChoosesBy.RESILIENT))
-        pair: dict[object, str] = {1: "a", 2: "b"}
+        pair = {1: "a", 2: "b"}
         verdict = disruption(pair, {1: "a", 2: "a"}, members=("ab", "a"), by=ChoosesBy.MODULO)
         assert "moves as many flows" in invalid(verdict)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from labs.testing import ecmp_spread
+from labs.testing import ecmp_spread, tiers_spread
 
 pytestmark = pytest.mark.lab("fat_tree_frr")
 
@@ -62,6 +62,11 @@ def test_one_seed_for_all_uses_one_uplink_of_two(play: Play, ways: Ways, flows: 
         assert max(cores.values()) > FLOWS / 4
         assert verdict.valid
         assert not verdict.held
+    leaf = {spine: sum(cores.values()) for spine, cores in found.items()}
+    tiers = tiers_spread({"leaf": {"pod1-leaf1": leaf}, "spine": found})
+    note(tiers)
+    assert not tiers
+    assert "spine uses 2 of 4 members" in tiers.evidence.summary
 
 
 def test_a_seed_per_tier_spreads_them(play: Play, ways: Ways, flows: Flows, note: Note) -> None:
@@ -69,7 +74,8 @@ def test_a_seed_per_tier_spreads_them(play: Play, ways: Ways, flows: Flows, note
     packets = flows("host1", "host16", FLOWS)
     for number in range(SEEDS):
         play(HASH.format(leaf=100 + number, spine=200 + number))
-        for spine, cores in by_spine(ways, packets).items():
-            verdict = ecmp_spread(cores, false_alarm=FALSE_ALARM)
-            note(f"{spine}, seeds {100 + number} and {200 + number}: {verdict}")
-            assert verdict
+        found = by_spine(ways, packets)
+        leaf = {spine: sum(cores.values()) for spine, cores in found.items()}
+        verdict = tiers_spread({"leaf": {"pod1-leaf1": leaf}, "spine": found}, false_alarm=FALSE_ALARM)
+        note(f"seeds {100 + number} and {200 + number}: {verdict}")
+        assert verdict

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from labs.lab import Lab
-from labs.testing import SECOND
+from labs.testing import SECOND, ChoosesBy, disruption
 from topologies.fabric import Fabric
 
 pytestmark = pytest.mark.lab("clos_16x2", profile="roce_default")
@@ -72,23 +72,25 @@ def test_losing_a_member_moves_its_flows_alone(
     lost = {flow for flow, port in before.items() if port == f"leaf2:eth{members}"}
     moved = {flow for flow in before if before[flow] != after[flow]}
     note(f"{members} members: {len(lost)} flows were on the lost one, {len(moved)} moved")
+    ports = [f"leaf2:eth{number}" for number in range(1, members + 1)]
+    verdict = disruption(before, after, members=(ports, ports[:-1]), by=ChoosesBy.RESILIENT)
+    note(verdict)
+    assert verdict
     assert lost
     assert moved == lost
     assert f"leaf2:eth{members}" not in after.values()
 
 
 def test_modulo_moves_most_of_the_others(lab: Lab, play: Play, ways: Ways, flows: Flows, note: Note) -> None:
-    """Control, F2: of the twelve hashes modulo 4 and 3, nine are not on the lost member, and six of these move.
-
-    Of 768 flows 512 ± 13, each for itself: the bound is 5 standard deviations.
-    """
+    """Control, F2: of the twelve hashes modulo 4 and 3, nine are not on the lost member, and six of these move."""
     play(MODE.format(mode="switch_hash"))
     packets = flows("host1", "host3", FLOWS)
     with only(lab, 4):
         before = ways("host1", "host3", packets, "leaf2")
         with only(lab, 3, of=4):
             after = ways("host1", "host3", packets, "leaf2")
-    stayed = [flow for flow, port in before.items() if port != "leaf2:eth4"]
-    moved = sum(before[flow] != after[flow] for flow in stayed)
-    note(f"4 members, modulo: {moved} of {len(stayed)} flows that had no need to move did")
-    assert abs(moved / len(stayed) - 2 / 3) < 5 * (2 / 9 / len(stayed)) ** 0.5
+    ports = [f"leaf2:eth{number}" for number in range(1, 5)]
+    verdict = disruption(before, after, members=(ports, ports[:-1]), by=ChoosesBy.MODULO)
+    note(verdict)
+    assert verdict
+    assert not disruption(before, after, members=(ports, ports[:-1]), by=ChoosesBy.RESILIENT)
