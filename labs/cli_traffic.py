@@ -5,7 +5,7 @@ What plays them is imported when it is needed: numpy comes with it, and other co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -237,6 +237,8 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
     report = _report(lab, asked, runs, trouble)
     if form == "table":
         _emit(footer(report))
+        faulty: Mapping[str, list[str]] = report.railbed["faulty_hosts"]  # type: ignore[assignment]
+        _emit([f"# a fault's doing: {how} on {', '.join(hosts)}" for how, hosts in faulty.items()])
     document = _document(asked, report, started)
     if file is not None:
         _write(file, document)
@@ -328,6 +330,7 @@ def _report(
         "pfc_pauses": sum(one.pauses for one in counted),
         "marked": sum(one.marked for one in counted),
         "dropped": sum(one.dropped for one in counted),
+        "faulty_hosts": bridge.faulty_hosts(largest[0]) if largest else {},
     }
     return Report(
         asked.settings,

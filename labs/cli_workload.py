@@ -166,6 +166,7 @@ def _document(
             "pfc_pauses": played.pauses,
             "marked": played.marked,
             "dropped": played.dropped,
+            "faulty_hosts": bridge.faulty_hosts(played),
             "flows": flows,
             "valid": because is None,
             "invalid_because": because,

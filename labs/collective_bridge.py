@@ -6,7 +6,7 @@ A rank stands on every card. Cards send at their link's rate. While it plays not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from labs import lease
 from labs.channels.namespaces import in_network
 from labs.collective_trouble import check_hosts, check_running, explained
+from labs.faults.host_traffic import remarks, with_faults
 from labs.lab import Lab
 from labs.path import Path as FlowPath
 from labs.telemetry.asic_counters import AsicCounters
@@ -237,11 +238,12 @@ def playing(
     Other labs change no interfaces meanwhile; this one's faults and changes go on.
 
     Args:
-        settings: an engine's; None is rnic with its own.
+        settings: an engine's; None is rnic with its own. What faults change in hosts' settings comes on top.
 
     Raises SpecError for what cannot be played, TrafficError for a host where the engine does not start.
     """
-    plan = planned(graph, placement, addresses(lab), settings, iterations=iterations, check=check)
+    chosen = with_faults(lab, settings)
+    plan = planned(graph, placement, addresses(lab), chosen, iterations=iterations, check=check)
     ideal_s, computing = placed_ideal_s(plan.graph, placement), computing_s(plan.graph)
     check_running(lab, placement.hosts)
 
@@ -419,6 +421,11 @@ def overhead_us(asked: Asked, played: Played) -> float | None:
     """What of an iteration's time the engine took to begin and end its messages; None where it does not say."""
     found = played.report.overhead_s(asked.settings.warmup_iterations)
     return None if found is None else found * 1e6
+
+
+def faulty_hosts(played: Played) -> Mapping[str, list[str]]:
+    """The hosts whose cards a fault had set otherwise when it was played, by how: its numbers are not the others'."""
+    return remarks(played.rc.plans.settings) if isinstance(played.report, RcReport) else {}
 
 
 def flow_lines(lab: Lab, played: Played) -> tuple[FlowLine, ...]:

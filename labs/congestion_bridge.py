@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from labs import lease
 from labs.channels.namespaces import in_network
 from labs.collective_bridge import Played, addresses, play, ranks_on
+from labs.faults.host_traffic import rnic_with_faults
 from labs.lab import Lab
 from labs.load_bridge import soft_asic
 from labs.telemetry.asic_counters import AsicCounters
@@ -66,7 +67,7 @@ def congested(
     port = near.node, near.name
     placement = ranks_on(lab, [*sources, sink], rate_bps=rate_bps)
     graph = lasting_incast(sources, sink, LONGER * steady.end_s, rate_bps)
-    planned = plans(graph, placement, addresses(lab), settings, check=False)
+    planned = plans(graph, placement, addresses(lab), rnic_with_faults(lab, settings), check=False)
     depths: list[int] = []
 
     def look() -> float:

@@ -74,8 +74,12 @@ class SoftAsic:
         self._fabric = fabric
         self._run_dir = run_dir
         self._seed = seed
-        self.profile = load_profile(str(next((run_dir / PROFILE_FOLDER).glob("*.json"))))
-        self.plan: LabPlan = plan_of(self.profile, fabric, seed)
+        self.reread()
+
+    def reread(self) -> None:
+        """Know again what is played: another process may have turned the lab to another profile."""
+        self.profile = load_profile(str(next((self._run_dir / PROFILE_FOLDER).glob("*.json"))))
+        self.plan: LabPlan = plan_of(self.profile, self._fabric, self._seed)
 
     @property
     def alive(self) -> bool:
@@ -106,10 +110,7 @@ class SoftAsic:
         asicd is gone.
         """
         states = self._states()
-        current = {port.link: int(states[port.number].rate_bps) for port in self.plan.ports}
-        wanted = plan_of(profile, self._fabric, self._seed, {**current, **(rates or {})})
-        if wanted.pool_places != self.plan.pool_places:
-            raise SpecError("the profile has another number of pools", allowed="a profile whose pools are as many")
+        wanted = self._wanted(profile, states, rates or {})
         used = {int(state.profile) for state in states.values()}
         sizes = {"profiles": sizeof(abi.PortProfile), "ecmps": sizeof(EcmpProfile)}
         maps = read_maps(place.maps(self.lab), sizes, optional=ENGINE_MAPS)
@@ -120,6 +121,17 @@ class SoftAsic:
         self.profile, self.plan = profile, wanted
         _keep(self._run_dir, profile)
         return len(wanted.ports)
+
+    def check(self, profile: Profile) -> None:
+        """Raise SpecError for a profile that this fabric cannot play, NotReady when asicd is gone; nothing changes."""
+        self._wanted(profile, self._states(), {})
+
+    def _wanted(self, profile: Profile, states: Mapping[int, abi.PortState], rates: Mapping[str, int]) -> LabPlan:
+        current = {port.link: int(states[port.number].rate_bps) for port in self.plan.ports}
+        wanted = plan_of(profile, self._fabric, self._seed, {**current, **rates})
+        if wanted.pool_places != self.plan.pool_places:
+            raise SpecError("the profile has another number of pools", allowed="a profile whose pools are as many")
+        return wanted
 
     def _states(self) -> Mapping[int, abi.PortState]:
         """What each port is told to do now, by number."""
@@ -312,9 +324,13 @@ def tell(lab: str, lines: Sequence[str]) -> list[Mapping[str, str]]:
 
 
 def _keep(run_dir: Path, profile: Profile) -> None:
-    for old in (run_dir / PROFILE_FOLDER).glob("*.json"):
-        old.unlink()
-    write(run_dir, f"{PROFILE_FOLDER}/{profile.name}.json", json.dumps(profile.tables, indent=2) + "\n")
+    """Who reads meanwhile finds the old file or the new one."""
+    folder, name = run_dir / PROFILE_FOLDER, f"{profile.name}.json"
+    draft = write(run_dir, f"{PROFILE_FOLDER}/{name}.new", json.dumps(profile.tables, indent=2) + "\n")
+    draft.replace(folder / name)
+    for old in folder.glob("*.json"):
+        if old.name != name:
+            old.unlink()
 
 
 def _fraction(name: str, chance: float) -> int:

@@ -158,6 +158,8 @@ def revert(lab: Lab, number: str, *, missing_ok: bool = False) -> bool:
             _tell(lab.name, entry, "failed", str(error))
             raise
         _tell(lab.name, entry, "reverted")
+        if lab.asic is not None:
+            lab.asic.reread()  # the undo had a lab of its own
     return True
 
 

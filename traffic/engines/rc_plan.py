@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -129,9 +129,11 @@ def plans(
         raise SpecError(f"{iterations} iterations of {numbers} messages", allowed="2^32 messages in all")
     texts: dict[int, str] = {}
     for leader, some in lines.items():
-        cards = _cards(placement, placement.ranks[leader].host)
-        head = _head(placed, leader, chosen, numbers, iterations)
-        nics = _nic_lines(placement.ranks[leader].host, cards, chosen, addresses)
+        host = placement.ranks[leader].host
+        cards = _cards(placement, host)
+        own = replace(chosen, congestion=Congestion.NONE) if host in chosen.uncontrolled else chosen
+        head = _head(placed, leader, own, numbers, iterations)
+        nics = _nic_lines(host, cards, chosen, addresses)
         qps = _qp_lines(seats.of(leader), list(cards), connections)
         texts[leader] = "\n".join((head, *seats.lines(leader), *nics, *qps, *some, "end")) + "\n"
     every = tuple(one for some in connections.values() for one in some)
@@ -230,11 +232,13 @@ def _connections(
         made = []
         for index in range(settings.qps * max(len(rank.nics) for rank in ranks)):
             numbers = [_drawn(draw, taken[rank.host]) for rank in ranks]
-            sport = FIRST_SPORT if settings.fixed_port else source_port(*numbers)
+            drawn = source_port(*numbers)
             ends = []
             for rank, placed, number in zip(pair, ranks, numbers, strict=True):
                 card = placed.nics[index % len(placed.nics)]
                 at = addresses(placed.host, card)
+                fixed = settings.fixed_port or placed.host in settings.fixed_port_hosts
+                sport = FIRST_SPORT if fixed else drawn
                 ends.append(End(rank, placed.host, card, at, number, sport, draw.getrandbits(PSN_BITS)))
             made.append(Connection(ends[0], ends[1]))
         found[pair] = tuple(made)

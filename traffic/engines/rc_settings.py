@@ -62,6 +62,8 @@ class RcSettings:
         fixed_port: one source port for all instead of one a connection: no entropy for ECMP.
         local_bps: at which each message between ranks of one host goes, as over NVLink; None takes no time.
         rate_bps: of every card whose rank has none of its own; None is as fast as the host's port takes it.
+        uncontrolled: hosts whose cards have congestion control off: they neither slow down nor notify.
+        fixed_port_hosts: hosts whose queue pairs all send from one source port.
     """
 
     mtu: int = 4096
@@ -82,6 +84,8 @@ class RcSettings:
     rate_bps: int | None = None
     local_bps: float | None = None
     seed: int = 0
+    uncontrolled: frozenset[str] = frozenset()
+    fixed_port_hosts: frozenset[str] = frozenset()
 
 
 def check_settings(settings: RcSettings) -> None:

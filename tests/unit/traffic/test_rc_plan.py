@@ -152,3 +152,14 @@ def test_what_rnic_cannot_play_is_refused() -> None:
         planned(replace(graph, element_bytes=8))
     with pytest.raises(SpecError, match="2 places for 3 ranks"):
         plans(ring_all_reduce(3, size=96), one_each(hosts(2)), address)
+
+
+def test_hosts_may_differ_in_congestion_control_and_source_ports() -> None:
+    """Host h1 has neither; h2 keeps both, on the very connection that they share."""
+    off = frozenset({"h1"})
+    settings: dict[str, Any] = {"congestion": Congestion.SIGCOMM15, "rate_bps": 10**8, "seed": 3}
+    found = planned(send_recv(2, [1, 0], size=1000), uncontrolled=off, fixed_port_hosts=off, **settings)
+    usual = planned(send_recv(2, [1, 0], size=1000), **settings)
+    assert [words(found.texts[rank], "host")[0]["cc"] for rank in (0, 1)] == ["none", "dcqcn-sigcomm15"]
+    sports = [words(found.texts[rank], "qp")[0]["sport"] for rank in (0, 1)]
+    assert sports == [str(FIRST_SPORT), words(usual.texts[1], "qp")[0]["sport"]]
