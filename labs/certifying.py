@@ -21,7 +21,7 @@ from labs.load_bridge import covered_s
 from labs.telemetry.asicd_counters import AsicdCounters
 from labs.telemetry.clock_watch import ClockWatch
 from labs.telemetry.host_watch import HostWatch
-from labs.verdicts import Verdict
+from labs.verdicts import Fidelity, Verdict
 from labs.verdicts.certified import Seen, certify
 
 # Payload of 4096 bytes with its headers and preamble: the frame of every collective, by which headroom is judged.
@@ -39,8 +39,10 @@ class Certifying:
     covered_us: float | None = None
     disturbed: Callable[[], str | None] = lambda: None
 
-    def seen(self) -> Seen:
-        """What was seen since the block was entered."""
+    def seen(self, *, emulated: bool = True) -> Seen:
+        """What was seen since the block was entered; of the soft ASIC only where that is asked for."""
+        if not emulated:
+            return Seen(host=self.host.sample(), clock=self.clock.sample(), disturbed=self.disturbed())
         now = self.asicd()
         counted = now - self.before if now is not None and self.before is not None else None
         return Seen(
@@ -54,7 +56,8 @@ class Certifying:
 
     def vouch(self, verdict: Verdict, *, took_s: float | None = None) -> Verdict:
         """The verdict, INVALID with the reason where the run cannot vouch for it."""
-        return certify(verdict, self.seen(), took_s=took_s)
+        seen = self.seen(emulated=verdict.fidelity is Fidelity.EMULATED)
+        return certify(verdict, seen, took_s=took_s)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ import pytest
 from _pytest.junitxml import xml_key  # pytest has no public way to say "error" for a test's body
 
 from labs.errors import CapabilityMissing, RailbedError, RunInvalid
+from labs.pytest_wanted import WantedLab, wanted_labs
 from labs.verdicts import Verdict, judged
 from topologies.errors import Unpredictable
+
+pytest_plugins = ("labs.pytest_scenarios", "labs.pytest_valid")
 
 KEEP = ("never", "on-failure", "always")
 # A session whose peer was gone waits for a connect timer of 10 s, at either end; three times that when it is busy.
@@ -70,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "valid_of(started): one valid run of at most `started`, none false: an INVALID one is run again"
     )
+    config.addinivalue_line("markers", "scenario(*names): a test of the `scenario` fixture for each, on its own lab")
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
     keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
     if keep not in KEEP:
@@ -87,44 +91,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         run_dir.give_away(Path(str(cache.mkdir("railbed"))).parents[1])
 
 
-@dataclass(frozen=True, slots=True)
-class WantedLab:
-    """What a test's marker asks for. `profile` None: what the lab's own file says, or --lab-profile."""
-
-    ref: str
-    profile: str | None = None
-
-    @classmethod
-    def by(cls, marker: pytest.Mark | None, item: str, adopt: str) -> WantedLab:
-        """Read a marker. Raises pytest.UsageError for one that says nothing, or too much."""
-        args, named = (marker.args, marker.kwargs) if marker is not None else ((), {})
-        if odd := set(named) - {"profile"}:
-            raise pytest.UsageError(f"{item}: lab({min(odd)}=…); allowed: lab(NAME, profile=PROFILE)")
-        ref = args[0] if args else adopt
-        if not ref:
-            raise pytest.UsageError(
-                f"{item} uses a lab and names none; allowed: @pytest.mark.lab(NAME), or --lab-adopt NAME"
-            )
-        return cls(str(ref), named.get("profile"))
-
-    @property
-    def id(self) -> str:
-        """What stands in the test's name."""
-        names = [self.ref, self.profile] if self.profile else [self.ref]
-        return "-".join(Path(name).stem for name in names)
-
-    def __str__(self) -> str:
-        return self.ref
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the module-wide `lab` fixture the lab that the test's own marker names."""
     fixtures = metafunc._arg2fixturedefs.get("lab", ())  # noqa: SLF001 - no public way to whose fixture it is
     if not fixtures or fixtures[-1].func is not lab._get_wrapped_function():  # noqa: SLF001 - the same
         return  # none, or one of the user's own that is called so
-    marker = metafunc.definition.get_closest_marker("lab")
-    wanted = WantedLab.by(marker, metafunc.definition.nodeid, metafunc.config.getoption("--lab-adopt"))
-    metafunc.parametrize("lab", [wanted], indirect=True, scope="module", ids=[wanted.id])
+    wanted = wanted_labs(metafunc.definition, metafunc.config.getoption("--lab-adopt"))
+    metafunc.parametrize("lab", wanted, indirect=True, scope="module", ids=[one.id for one in wanted])
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +128,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
             images={} if foreign else split_images(word for word in option("--lab-image").split(",") if word),
             seed=int(option("--lab-seed")) if option("--lab-seed") else None,
             owned=True,
+            given=wanted.given(),
             profile=wanted.profile or option("--lab-profile") or None,
         ),
         timeout_scale=scale,
@@ -289,28 +263,6 @@ def timeline(lab: Any) -> Any:
     from labs.telemetry.live import LiveTimeline
 
     return LiveTimeline(lab.name, lab.run_dir, time.monotonic_ns())
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test marked `valid_of` again, in the same fixtures, while it is INVALID. A false verdict ends it at once.
-
-    How many runs were INVALID stands in the report's properties, and in JUnit.
-    """
-    marker = pyfuncitem.get_closest_marker("valid_of")
-    if marker is None:
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
-    for left in reversed(range(int(marker.args[0]))):
-        try:
-            pyfuncitem.obj(**arguments)
-        except RunInvalid as why:
-            pyfuncitem.user_properties.append(("invalid_run", str(why).splitlines()[0]))
-            if not left:
-                raise
-        else:
-            break
-    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -39,6 +39,10 @@ class LabTraffic:
         """The address of a host's card."""
         return str(addressing.host_address(self._lab.fabric, host, nic, family))
 
+    def end_all(self) -> None:
+        """End whatever was started and still runs."""
+        self._stack.close()
+
     @overload
     def start(self, plan: TrafficPlan) -> RunningTraffic: ...
     @overload

@@ -137,9 +137,14 @@ def _lab(file: entries.ScenarioFile, source: Source, folder: Path) -> tuple[LabS
     if file.bgp is not None:
         spec = replace(spec, bgp=bgp_of(file.bgp, spec.bgp))
         check_bgp(BgpEntry(keepalive=spec.bgp.keepalive_s, hold=spec.bgp.hold_s), source)
-    if file.rate is not None:
-        fabric = replace(fabric, links=tuple(replace(link, rate_bps=file.rate) for link in fabric.links))
-    return spec, fabric
+    return adjusted(spec, fabric, file.rate)
+
+
+def adjusted(spec: LabSpec, fabric: Fabric, rate_bps: int | None) -> tuple[LabSpec, Fabric]:
+    """A lab with every link at this rate, where there is one."""
+    if rate_bps is None:
+        return spec, fabric
+    return spec, replace(fabric, links=tuple(replace(link, rate_bps=rate_bps) for link in fabric.links))
 
 
 def _profile(ref: str | None, folder: Path) -> str | None:

@@ -5,7 +5,7 @@ Every judge in this package is a pure function of records and the oracle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -77,12 +77,13 @@ class Verdict:
         }
 
     def __bool__(self) -> bool:
-        listener = _listener.get()
+        vouch, listener = _vouch.get(), _listener.get()
+        seen = self if vouch is None else vouch(self)
         if listener is not None:
-            listener.append(self)
-        if not self.valid:
-            raise RunInvalid(f"{self.claim}: {self.invalid_because}\n{self.evidence}")
-        return self.held
+            listener.append(seen)
+        if not seen.valid:
+            raise RunInvalid(f"{seen.claim}: {seen.invalid_because}\n{seen.evidence}")
+        return seen.held
 
     def __str__(self) -> str:
         word = "held" if self.held else "FALSE"
@@ -95,6 +96,7 @@ class Verdict:
         return f"<{self.claim}: {word}; {self.evidence.summary}>"
 
 
+_vouch: ContextVar[Callable[[Verdict], Verdict] | None] = ContextVar("railbed-vouch", default=None)
 _listener: ContextVar[list[Verdict] | None] = ContextVar("railbed-verdicts", default=None)
 
 
@@ -107,3 +109,13 @@ def judged() -> Iterator[list[Verdict]]:
         yield seen
     finally:
         _listener.reset(token)
+
+
+@contextmanager
+def vouched(vouch: Callable[[Verdict], Verdict]) -> Iterator[None]:
+    """Have every verdict that is asked for its truth inside the block vouched for first, by who watches a run."""
+    token = _vouch.set(vouch)
+    try:
+        yield
+    finally:
+        _vouch.reset(token)

@@ -1,0 +1,15 @@
+"""The scenarios of the smoke set, as tests: each claim of each holds, and the lab is as it was afterwards.
+
+That a scenario can fail is seen in tests/harness/test_cli_run.py, and here: the same steps with a claim turned round.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from labs.pytest_scenarios import PlaysScenario
+
+
+@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger")
+def test_scenario(scenario: PlaysScenario) -> None:
+    scenario.verify()
