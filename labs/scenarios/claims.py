@@ -10,7 +10,7 @@ from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
-from labs.verdicts.ended import came_to_its_end, nothing_lost
+from labs.verdicts.ended import came_to_its_end, no_packet_lost
 
 Judges = Callable[[Underway, ClaimStep], Verdict]
 
@@ -74,7 +74,9 @@ def _bytes_as_planned(run: Underway, step: ClaimStep) -> Verdict:
 def _nothing_lost(run: Underway, step: ClaimStep) -> Verdict:
     result = run.results[str(step.of)]
     played = result.played
-    return nothing_lost(str(step.of), lost=played.lost_packets, retransmits=result.retransmits, starved=played.starved)
+    return no_packet_lost(
+        str(step.of), lost=played.lost_packets, retransmits=result.retransmits, starved=played.starved
+    )
 
 
 CLAIMS: Mapping[str, Judges] = MappingProxyType(

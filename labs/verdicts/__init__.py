@@ -50,7 +50,8 @@ class Verdict:
     """A judged claim. `bool()` of it is `held`, or raises RunInvalid when the run cannot vouch for itself.
 
     `budget_s` is the time limit that was judged, None for a claim without time in it: `health.vouch` derives from
-    it how starved the workstation may have been.
+    it how starved the workstation may have been. `watched`: that was judged by a watch of its own moment, or by
+    stamps of the kernel, so a whole run's worst moment is not held against it.
     """
 
     claim: str
@@ -60,6 +61,7 @@ class Verdict:
     invalid_because: str | None = None
     fidelity: Fidelity = Fidelity.REAL
     budget_s: float | None = None
+    watched: bool = False
 
     def invalid(self, because: str) -> Verdict:
         """The same verdict, marked as resting on a run that cannot vouch for itself."""

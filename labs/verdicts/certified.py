@@ -64,8 +64,7 @@ def certify(verdict: Verdict, seen: Seen, *, took_s: float | None = None) -> Ver
     Args:
         took_s: what its time limit was kept by, where it is known.
     """
-    own_watch = "workstation" in verdict.evidence.numbers
-    told = verdict if own_watch else vouch(verdict, seen.host, took_s=took_s)
+    told = verdict if verdict.watched else vouch(verdict, seen.host, took_s=took_s)
     if not told.valid:
         return told
     reasons = [*_clock(told, seen.clock), *_asic(told, seen)]

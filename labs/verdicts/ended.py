@@ -26,7 +26,7 @@ def came_to_its_end(name: str, *, error: str | None, wrong: int | None, iteratio
     return verdict.invalid("its elements were not checked") if error is None and wrong is None else verdict
 
 
-def nothing_lost(name: str, *, lost: int, retransmits: int, starved: bool) -> Verdict:
+def no_packet_lost(name: str, *, lost: int, retransmits: int, starved: bool) -> Verdict:
     """Judge that none of a collective's packets was lost.
 
     Bound: 0. A workstation that starved may lose packets that a switch would not: then loss proves nothing.

@@ -48,7 +48,7 @@ def vouch(
     """
     if host is None or host.duration_s <= 0:
         return verdict if verdict.budget_s is None else verdict.invalid("nobody watched the workstation")
-    told = replace(verdict, evidence=_with(verdict.evidence, host))
+    told = replace(verdict, evidence=_with(verdict.evidence, host), watched=True)
     if not verdict.valid:
         return told
     because = _starved(verdict, host, steal_most, starved_most_s, took_s)

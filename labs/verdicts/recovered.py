@@ -65,6 +65,7 @@ def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Se
             tuple(str(one) for one in ranked if one.lost or one.crosses)[:MOST_ROWS],
         ),
         budget_s=within,
+        watched=True,
     )
     undecided = [one for one in late if one.least_s <= within]
     if len(undecided) == len(late) and late:
@@ -89,7 +90,7 @@ def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: fl
     last = max(took)
     summary = f"the last route changed {_ms(last)} after the fault began; allowed {_ms(within)}; no flow was probed"
     numbers = {"faults": len(took), "last_route_ms": _number(last)}
-    verdict = Verdict(claim, last <= within, Evidence(summary, numbers), budget_s=within)
+    verdict = Verdict(claim, last <= within, Evidence(summary, numbers), budget_s=within, watched=True)
     return verdict if verdict.held else certified(verdict, timeline, turns)
 
 
@@ -117,6 +118,7 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
             tuple(str(one) for one in (*away, *found))[:MOST_ROWS],
         ),
         budget_s=within,
+        watched=True,
     )
     if not timeline.of(RouteEvent):
         return verdict.invalid("no change of a route was heard")
@@ -182,7 +184,7 @@ def detected_within(
     held = all(least <= from_begin and from_end <= most + scheduling_s for from_end, from_begin in took)
     said = ", ".join(f"{from_end:.3f}" for from_end, _ in took)
     numbers = {"faults": len(took), "after_s": [round(from_end, 3) for from_end, _ in took]}
-    verdict = Verdict(claim, held, Evidence(f"detected after {said} s", numbers), budget_s=most)
+    verdict = Verdict(claim, held, Evidence(f"detected after {said} s", numbers), budget_s=most, watched=True)
     return verdict if held else certified(verdict, timeline, turns)
 
 

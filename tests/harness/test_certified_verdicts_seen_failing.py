@@ -11,7 +11,8 @@ from labs.telemetry.samples import ClockSample, HostSample
 from labs.verdicts import Evidence, Fidelity, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
 from labs.verdicts.certified import Seen, certify
-from labs.verdicts.ended import came_to_its_end, nothing_lost
+from labs.verdicts.ended import came_to_its_end, no_packet_lost
+from labs.verdicts.health import vouch
 
 CALM = Seen(
     host=HostSample(duration_s=10.0, steal=0.0, starved_s=0.001),
@@ -96,7 +97,7 @@ def test_emulation_that_went_away_vouches_for_nothing_emulated() -> None:
 
 
 def test_what_was_vouched_for_at_its_moment_is_not_held_against_the_whole_run() -> None:
-    own = replace(TIMED, evidence=Evidence("0.15 s", {"workstation": {"steal": 0.0, "starved_s": 0.0}}))
+    own = vouch(TIMED, HostSample(10.0, 0.0, 0.001))
     starved = replace(CALM, host=HostSample(60.0, 0.3, 0.5))
     assert certify(own, starved).valid
     assert not certify(TIMED, starved).valid
@@ -126,6 +127,6 @@ def test_traffic_that_did_not_come_to_its_end() -> None:
 
 
 def test_lost_packets() -> None:
-    assert nothing_lost("ring", lost=0, retransmits=2, starved=True)
-    assert not nothing_lost("ring", lost=3, retransmits=3, starved=False).held
-    assert not nothing_lost("ring", lost=3, retransmits=3, starved=True).valid
+    assert no_packet_lost("ring", lost=0, retransmits=2, starved=True)
+    assert not no_packet_lost("ring", lost=3, retransmits=3, starved=False).held
+    assert not no_packet_lost("ring", lost=3, retransmits=3, starved=True).valid

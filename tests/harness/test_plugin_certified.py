@@ -1,0 +1,140 @@
+"""Tests that measure, as users see them: watched, INVALID where the workstation spoilt them, and run once more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+FAKE = ("--lab-backend=fake", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--junitxml=out.xml")
+# The workstation is starved in as many runs as stand in starved.txt.
+CONFTEST = """
+import pathlib
+import pytest
+from labs.telemetry.samples import HostSample
+
+LEFT = pathlib.Path("starved.txt")
+
+class Watch:
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def sample(self): return HostSample(1.0, 0.0, 0.0)
+
+class Starved(Watch):
+    def __enter__(self):
+        left = int(LEFT.read_text())
+        LEFT.write_text(str(max(0, left - 1)))
+        self.late = 60.0 if left else 0.0
+        return self
+    def sample(self): return HostSample(1.0, 0.0, self.late)
+
+patch = pytest.MonkeyPatch()
+
+def pytest_configure(config):
+    patch.setattr("labs.convergence.HostWatch", Watch)
+    patch.setattr("labs.certifying.HostWatch", Starved)
+
+def pytest_unconfigure(config):
+    patch.undo()
+"""
+MODULE = """
+import pytest
+from labs.testing import Evidence, Verdict
+runs = []
+
+@pytest.mark.lab("clos_frr")
+def test_it({fixtures}):
+    runs.append(1)
+    assert Verdict("in time", {held}, Evidence("after 0.1 s"){budget})
+"""
+
+
+def outcomes(pytester: pytest.Pytester, module: str, starved: int) -> tuple[pytest.RunResult, ET.Element]:
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "starved.txt").write_text(str(starved))
+    pytester.makepyfile(module)
+    result = pytester.runpytest_inprocess(*FAKE)
+    case = ET.parse(pytester.path / "out.xml").getroot().find("testsuite/testcase")
+    assert case is not None
+    return result, case
+
+
+def one(*fixtures: str, held: bool = True, budget: str = ", budget_s=0.2") -> str:
+    return MODULE.format(fixtures=", ".join(("lab", *fixtures)), held=held, budget=budget)
+
+
+@pytest.mark.parametrize("fixture", ["traffic", "faults", "timeline"])
+@pytest.mark.parametrize("held", [True, False])
+def test_a_starved_test_is_run_again(pytester: pytest.Pytester, fixture: str, held: bool) -> None:
+    """Neither a pass nor a fail the first time; what the second, calm run says is what counts."""
+    result, case = outcomes(pytester, one(fixture, held=held), starved=1)
+    result.assert_outcomes(passed=int(held), failed=int(not held))
+    (told,) = (p.attrib["value"] for p in case.iter("property") if p.attrib["name"] == "invalid_run")
+    assert "in time: the workstation was starved: a thread woke 60.000 s late" in told
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_twice_starved_is_an_error(pytester: pytest.Pytester, held: bool) -> None:
+    result, case = outcomes(pytester, one("traffic", held=held), starved=2)
+    result.assert_outcomes(errors=1)
+    assert [error.attrib["type"] for error in case.iter("error")] == ["RunInvalid"]
+    assert not list(case.iter("failure"))
+    result.stdout.fnmatch_lines(["*INVALID*"])
+
+
+def test_state_is_no_question_of_starvation(pytester: pytest.Pytester) -> None:
+    result, _ = outcomes(pytester, one("traffic", budget=""), starved=9)
+    result.assert_outcomes(passed=1)
+
+
+def test_a_test_that_does_not_measure_is_not_watched(pytester: pytest.Pytester) -> None:
+    result, _ = outcomes(pytester, one(), starved=9)
+    result.assert_outcomes(passed=1)
+
+
+def test_once_is_enough_where_the_test_says_so(pytester: pytest.Pytester) -> None:
+    module = one("traffic").replace("@pytest.mark.lab", "@pytest.mark.valid_of(1)\n@pytest.mark.lab")
+    _, case = outcomes(pytester, module, starved=1)
+    assert [error.attrib["type"] for error in case.iter("error")] == ["RunInvalid"]
+
+
+SCENARIO = "about: it is sound\nlab: clos_2x4\nsteps:\n  - {claim: routes_match, within: 1s%s}\n"
+SCENARIOS = """
+import pytest
+
+@pytest.mark.scenario("sound.yaml", "turned.yaml")
+def test_scenario(scenario):
+    open("labs.txt", "a").write(scenario._lab.name + "\\n")
+    scenario.verify()
+"""
+
+
+def test_scenarios_as_tests(pytester: pytest.Pytester) -> None:
+    """Each file is a test of its own name, both on one lab; what is false fails it, with the evidence."""
+    (pytester.path / "sound.yaml").write_text(SCENARIO % "")
+    (pytester.path / "turned.yaml").write_text(SCENARIO % ", holds: false")
+    result, _ = outcomes(pytester, SCENARIOS, starved=0)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*turned: 1 valid of at most 2 started, 1 failed*", "*not: every route of 6 switches*"]
+    )
+    assert len(set(Path("labs.txt").read_text().split())) == 1
+    names = [case.attrib["name"] for case in ET.parse(pytester.path / "out.xml").getroot().iter("testcase")]
+    assert sorted(names) == ["test_scenario[sound]", "test_scenario[turned]"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ('@pytest.mark.scenario("missing.yaml")', "there is no such file"),
+        ("@pytest.mark.scenario()", "allowed: @pytest.mark.scenario"),
+        ('@pytest.mark.lab("clos_frr")', "uses `scenario` and names none"),
+    ],
+)
+def test_a_marker_that_names_none(pytester: pytest.Pytester, marker: str, said: str) -> None:
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "starved.txt").write_text("0")
+    pytester.makepyfile(f"import pytest\n\n{marker}\ndef test_it(scenario):\n    scenario.verify()\n")
+    assert re.search(re.escape(said), pytester.runpytest_inprocess(*FAKE).stdout.str())
