@@ -122,14 +122,14 @@ class FaultEnding:
             one.child.stdin.close()
 
     def _ended(self, one: _Ending) -> None:
-        """The child is done: what it could not do is an event, unless it has told that itself."""
+        """The child is done: what it could not do is an event, unless it told so itself or somebody else did it."""
         if one.child is None or one.child_end is None:
             return
         self._give_up(one.child_end)
         os.close(one.child_end)
         one.child_end = None
         said = one.child.stderr.read().strip() if one.child.stderr is not None else ""
-        if one.child.wait() != 0 and one.timer.id not in self._failed:
+        if one.child.wait() != 0 and one.timer.id in self._endings and one.timer.id not in self._failed:
             timer = one.timer
             self._events.append(
                 FaultEvent(

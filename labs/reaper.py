@@ -13,10 +13,13 @@ from labs import index, lease, run_dir
 from labs.errors import LabError, LabNotFound, LeftoverLab, NotReady
 from labs.index import Stage
 from labs.journal import Entry
+from labs.telemetry import telling
 from labs.undo import is_process, undo, undo_all
 
 # A fault whose time is over is the Recorder's to take back; one so late has no Recorder any more.
 RECORDER_LATE_S = 2.0
+# What the Recorder still holds back it writes in a millisecond; it may also be gone, or starved.
+LAST_WORDS_S = 0.5
 AGAIN = ", then: railbed reap"
 
 
@@ -39,6 +42,7 @@ def destroy(name: str) -> int:
         record = None
         with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
             record = index.move_to(name, Stage.STOPPING)
+        telling.finish(name, within=LAST_WORDS_S)
         undone = undo_all(name, index.journal(name))
         if record:
             run_dir.hand_over(Path(record.run_dir))

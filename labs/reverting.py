@@ -23,7 +23,7 @@ def main(lab_name: str, fault_id: str) -> int:
         if sys.stdin.readline():
             injecting.revert(lab, fault_id, missing_ok=True)
     except (RailbedError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(str(error).splitlines()[0] + "\n")
         return 1
     return 0
 

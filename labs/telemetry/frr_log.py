@@ -28,12 +28,12 @@ class Offset:
     monotonic_ns: int
 
     def monotonic(self, stamp: str) -> int:
-        """When a line just read was stamped. Its time zone is that which makes it recent."""
+        """When a line just read was stamped; not later than now. Its time zone is that which makes it recent."""
         naive = datetime.strptime(stamp if "." in stamp else f"{stamp}.0", "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC)
         whole = int(naive.replace(microsecond=0).timestamp()) * 10**9 + naive.microsecond * 1000
         ago = self.wall_ns - whole
         zone = (ago + _QUARTER_NS // 2) // _QUARTER_NS * _QUARTER_NS
-        return self.monotonic_ns - (ago - zone)
+        return self.monotonic_ns - max(0, ago - zone)
 
 
 def session_event(line: str, node: str, ports: Mapping[str, str], now: Offset) -> SessionEvent | None:

@@ -1,0 +1,241 @@
+"""The Recorder as a process, without a lab: what it is told comes into the file, whatever happens to it. No root."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from labs import index
+from labs.journal import Change, boot_id
+from labs.telemetry import listening, telling
+from labs.telemetry.listening import ListenedNode, Listening
+from labs.telemetry.records import Clock, FaultEvent, HostRecord, Note, SessionEvent
+from labs.telemetry.timeline import Timeline, read_timeline
+from labs.telemetry.timers import timers
+from labs.waiting import wait_until
+
+LAB = "told"
+
+
+@dataclass
+class Recording:
+    """A lab's folder in an index of its own, its run directory, and the Recorders that were started for it."""
+
+    run_dir: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        return self.run_dir / "timeline.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.run_dir / "frr.log"
+
+    def start(self, *before: str) -> subprocess.Popen[bytes]:
+        """Start a Recorder and wait until it answers, which a second one of the lab never does."""
+        child = subprocess.Popen([*before, sys.executable, "-m", "labs.recorder", LAB])
+        self.started.append(child)
+        waited = wait_until(
+            "the Recorder answers", lambda: telling.answers(LAB, within=1.0), lambda said: said is not None, within=20.0
+        )
+        assert waited.held
+        return child
+
+    def written(self) -> Timeline:
+        """The timeline, with everything that was told so far."""
+        assert telling.flush(LAB) is not None
+        return read_timeline(self.file)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
+    monkeypatch.setenv("RAILBED_STATE_DIR", str(tmp_path / "state"))
+    index.lab_dir(LAB).mkdir(parents=True)
+    made = Recording(tmp_path / "run")
+    made.run_dir.mkdir()
+    made.file.touch()
+    made.log.write_text("of a former life\n")
+    node = ListenedNode(netns=str(tmp_path / "none"), ports={"eth1": "eth1"}, peers={"10.0.0.1": "eth1"})
+    nodes = {"leaf1": ListenedNode(netns=node.netns, ports=node.ports, peers=node.peers, log=str(made.log))}
+    listening.write(Listening(lab=LAB, file=str(made.file), nodes=nodes, since_s=time.time(), cadence_s=0.2))
+    yield made
+    for child in made.started:
+        child.kill()
+        child.wait()
+
+
+def note(text: str) -> Note:
+    return Note(t=time.monotonic_ns(), text=text)
+
+
+def texts(timeline: Timeline) -> list[str]:
+    return [one.text for one in timeline.of(Note)]
+
+
+def test_what_is_told_is_written_in_order(recording: Recording) -> None:
+    """REC-1: a clock first, then what was told, sorted by when it happened; samples of the workstation beside it."""
+    recording.start()
+    later, sooner = note("later"), Note(t=time.monotonic_ns() - 1_000_000, text="sooner")
+    assert telling.tell(LAB, later, sooner)
+    timeline = recording.written()
+    assert texts(timeline) == ["sooner", "later"]
+    assert isinstance(next(iter(timeline)), Clock)
+    assert timeline.of(Clock)[0].boot == boot_id()
+    times = [record.t for record in timeline]
+    assert times == sorted(times)
+    waited = wait_until(
+        "the workstation is sampled",
+        lambda: recording.written().of(HostRecord),
+        lambda seen: len(seen) > 2,
+        within=10.0,
+    )
+    assert waited.held
+
+
+def test_what_is_no_record_is_noted_and_spoils_nothing(recording: Recording) -> None:
+    recording.start()
+    with telling._connected(LAB) as to:
+        to.sendall(b'{"kind":"of-tomorrow","t":1}\nnot json\n')
+    telling.tell(LAB, note("after"))
+    found = texts(recording.written())
+    assert found[-1] == "after"
+    assert sum("is no record" in text for text in found) == 2
+
+
+def test_a_session_in_a_log_is_an_event(recording: Recording) -> None:
+    """Only what the log says from now on, whole lines of it, stamped when the daemon wrote that it happened."""
+    recording.start()
+    before = time.monotonic_ns()
+    stamp = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S.%f")
+    line = f"{stamp} BGP: [X] %ADJCHANGE: neighbor 10.0.0.1(spine1) in vrf default Down Interface down\n"
+    with recording.log.open("a") as log:
+        log.write(line[:40])
+        log.flush()
+        assert recording.written().of(SessionEvent) == ()
+        log.write(line[40:])
+    found = recording.written().of(SessionEvent)
+    assert [(one.node, one.port, one.state, one.because) for one in found] == [
+        ("leaf1", "eth1", "Down", "Interface down")
+    ]
+    assert abs(found[0].t - before) < 50_000_000
+
+
+def test_a_killed_recorder_loses_no_more_than_it_held_back(recording: Recording) -> None:
+    """REC-2: SIGKILL; the next one goes on in the same file with a clock of its own, and no line is torn."""
+    first = recording.start()
+    telling.tell(LAB, note("one"))
+    recording.written()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not telling.tell(LAB, note("nobody hears this"))
+    assert telling.flush(LAB, within=1.0) is None
+    with recording.file.open("ab") as file:
+        file.write(b'{"kind":"note","t":1,"tex')  # as if it had been killed in mid-line
+    assert read_timeline(recording.file).torn == 1
+    recording.start()
+    telling.tell(LAB, note("two"))
+    timeline = recording.written()
+    assert (texts(timeline), timeline.torn, timeline.unread) == (["one", "two"], 0, 0)
+    assert len(timeline.of(Clock)) == 2
+
+
+def test_there_is_one_recorder_of_a_lab(recording: Recording) -> None:
+    first = recording.start()
+    second = subprocess.run([sys.executable, "-m", "labs.recorder", LAB], timeout=30, check=False)
+    assert second.returncode == 0
+    answer = telling.answers(LAB)
+    assert answer is not None
+    assert answer.pid == first.pid
+
+
+def test_the_last_words_of_a_lab_are_written_at_once(recording: Recording) -> None:
+    child = recording.start()
+    telling.tell(LAB, note("last"))
+    assert telling.finish(LAB) is not None
+    child.kill()
+    assert texts(read_timeline(recording.file)) == ["last"]
+
+
+def test_a_recorder_ends_with_its_lab(recording: Recording) -> None:
+    child = recording.start()
+    recording.file.unlink()
+    assert child.wait(timeout=20) == 0
+
+
+def test_a_full_disk_is_survived_and_confessed(recording: Recording) -> None:
+    """REC-3: no room for more than 4 kB, then room again: what is missing is said, what comes after is there."""
+    child = recording.start("prlimit", "--fsize=4096:unlimited", "--")
+    telling.tell(LAB, *(note("x" * 1000) for _ in range(10)))
+    answer = telling.flush(LAB)
+    assert answer is not None
+    assert answer.full
+    assert answer.lost >= 10
+    assert read_timeline(recording.file).torn == 0
+    subprocess.run(["prlimit", f"--pid={child.pid}", "--fsize=unlimited:unlimited"], check=True)
+    telling.tell(LAB, note("room"))
+    timeline = recording.written()
+    assert any("records are missing before this one: File too large" in text for text in texts(timeline))
+    assert texts(timeline)[-1] == "room"
+
+
+@pytest.fixture
+def fault() -> Callable[..., str]:
+    """Enter a fault into the journal, as an injector does."""
+
+    def enter(**args: object) -> str:
+        journal = index.journal(LAB)
+        told = {"fault": "link-down", "target": "a:b", "params": {}, "claims": [], "at": "", "made_ns": 0, "steps": []}
+        entry = journal.will(Change("fault", {**told, "until_ns": None, "boot": boot_id(), **args}))[0]
+        assert timers(index.journal(LAB).open_entries())
+        return f"f{entry.n}"
+
+    return enter
+
+
+def failures(recording: Recording) -> list[str]:
+    return [event.id for event in recording.written().of(FaultEvent) if event.phase == "failed"]
+
+
+def test_a_fault_whose_time_is_up_is_tried_once(recording: Recording, fault: Callable[..., str]) -> None:
+    """Here it fails, for there is no lab: that is an event with its reason, and nobody tries again and again."""
+    recording.start()
+    number = fault(until_ns=time.monotonic_ns() + 300_000_000)
+    waited = wait_until("it failed", lambda: failures(recording), bool, within=20.0)
+    assert waited.last == [number]
+    event = recording.written().of(FaultEvent)[0]
+    assert "told" in event.because
+    fault(until_ns=time.monotonic_ns() + 86_400 * 10**9)  # the journal changes, and is looked at anew
+    assert failures(recording) == [number]
+
+
+def test_a_fault_ends_with_its_holder(recording: Recording, fault: Callable[..., str]) -> None:
+    from labs.undo import identity
+
+    recording.start()
+    holder = subprocess.Popen(["sleep", "600"])
+    number = fault(by=identity(holder.pid))
+    assert failures(recording) == []
+    holder.kill()
+    holder.wait()
+    waited = wait_until("it was tried", lambda: failures(recording), bool, within=20.0)
+    assert waited.last == [number]
+
+
+def test_a_fault_that_somebody_took_back_is_left_alone(recording: Recording, fault: Callable[..., str]) -> None:
+    recording.start()
+    fault(until_ns=time.monotonic_ns() + 1_500_000_000)
+    journal = index.journal(LAB)
+    journal.done(journal.open_entries())
+    recording.written()
+    due = time.monotonic() + 1.7
+    wait_until("its time is over", time.monotonic, lambda now: now > due, within=5.0)
+    assert failures(recording) == []
