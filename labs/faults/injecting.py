@@ -112,17 +112,17 @@ def add(
         if not active:
             state.keep(lab)
         journal = index.journal(lab.name)
-        entry = journal.will(Change("fault", _entry(site, fault, steps, for_s, held=held)))[0]
-        began_ns = _tell(lab.name, entry, "injecting")
-        try:
-            with lease.changing(lab.name, f"injecting {fault.name}"):
+        with lease.changing(lab.name, f"injecting {fault.name}"):  # which may wait: a fault's time begins after that
+            entry = journal.will(Change("fault", _entry(site, fault, steps, for_s, held=held)))[0]
+            began_ns = _tell(lab.name, entry, "injecting")
+            try:
                 for step in steps:
                     step.make()
-        except BaseException as error:
-            _tell(lab.name, entry, "failed", str(error))
-            undo(lab.name, journal, (entry,))
-            raise
-        made_ns = _tell(lab.name, entry, "made")
+            except BaseException as error:
+                _tell(lab.name, entry, "failed", str(error))
+                undo(lab.name, journal, (entry,))
+                raise
+            made_ns = _tell(lab.name, entry, "made")
         if not fault.lasts:
             journal.done((entry,))
     return Injected(f"f{entry.n}", fault.name, site, began_ns, made_ns)
@@ -150,9 +150,9 @@ def revert(lab: Lab, number: str, *, missing_ok: bool = False) -> bool:
                 return False
             known = ", ".join(str(one) for one in active_faults(lab.name)) or "none"
             raise SpecError(f"fault {number!r}", allowed=f"the id of an active fault: {known}")
-        _tell(lab.name, entry, "reverting")
         try:
             with lease.changing(lab.name, f"reverting {entry.change.args['fault']}"):
+                _tell(lab.name, entry, "reverting")
                 undo(lab.name, journal, (entry,))
         except BaseException as error:
             _tell(lab.name, entry, "failed", str(error))
