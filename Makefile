@@ -13,7 +13,7 @@ ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup native setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-dataplane test-fabric test-netns test-containerlab nightly bench doctor lock
+.PHONY: help setup native setup-containerlab images lab-up lab-down lab-status lab-shell check test test-harness test-dataplane test-fabric test-netns test-containerlab smoke nightly bench doctor lock
 
 help: ## this list
 	@echo 'make TARGET [LAB=$(LAB)] [BACKEND=$(BACKEND)]'
@@ -73,6 +73,9 @@ test-netns: native ## the same on network namespaces alone, and what needs but o
 test-containerlab: native setup-containerlab ## the same in containers alone, and what only these can have
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/containerlab.xml
 	RAILBED_LAB_BACKEND=containerlab $(ON_LABS) tests/fabric tests/containers --junitxml=build/junit/containerlab.xml
+
+smoke: native ## the smoke set of scenarios: three minutes on two processors, exit code of the worst
+	@$(AS_ROOT) scripts/smoke --backend '$(BACKEND)'
 
 nightly: export RAILBED_NIGHTLY = 1
 nightly: test bench ## everything, and the benchmarks

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from labs import ecmp_cases
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
+from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
 
 Judges = Callable[[Underway, ClaimStep], Verdict]
 
@@ -79,6 +81,43 @@ def _nothing_lost(run: Underway, step: ClaimStep) -> Verdict:
     )
 
 
+def _recovered(run: Underway, step: ClaimStep) -> Verdict:
+    way = step.words["flows"]
+    only = [flow.name for flow in run.probed if flow.way == way]
+    if way != "all" and not only:
+        verdict = Verdict(f"{way} flows recover", False, Evidence("none was probed"))
+        return verdict.invalid(f"no flow was probed that stands {way} to the link")
+    return recovered(run.timeline(), _target(run, step), within=step.numbers["within"], only=only)
+
+
+def _came_back(run: Underway, step: ClaimStep) -> Verdict:
+    return came_back(run.timeline(), _target(run, step), within=step.numbers["within"])
+
+
+def _no_loss(run: Underway, step: ClaimStep) -> Verdict:
+    return nothing_lost(run.timeline(), _target(run, step))
+
+
+def _detected(run: Underway, step: ClaimStep) -> Verdict:
+    after, before = step.numbers["after"], step.numbers["before"]
+    protocol = step.words["protocol"]
+    return detected_within(run.timeline(), _target(run, step), protocol=protocol, least=after, most=before)
+
+
+def _target(run: Underway, step: ClaimStep) -> str:
+    return run.faults[str(step.of)].target
+
+
+def _busiest(run: Underway, step: ClaimStep) -> Verdict:
+    flows, draws = int(step.numbers["flows"]), int(step.numbers["draws"])
+    return ecmp_cases.v4(run.lab, flows=flows, draws=draws, seed=run.seed)
+
+
+def _collisions(run: Underway, step: ClaimStep) -> Verdict:
+    flows, draws = int(step.numbers["flows"]), int(step.numbers["draws"])
+    return ecmp_cases.v6(run.lab, flows=flows, draws=draws, seed=run.seed)
+
+
 CLAIMS: Mapping[str, Judges] = MappingProxyType(
     {
         "routes_match": _routes_match,
@@ -88,5 +127,13 @@ CLAIMS: Mapping[str, Judges] = MappingProxyType(
         "busbw_scaled": _busbw_scaled,
         "bytes_as_planned": _bytes_as_planned,
         "nothing_lost": _nothing_lost,
+        "recovered": _recovered,
+        "came_back": _came_back,
+        "no_loss": _no_loss,
+        "detected": _detected,
+        "hash_busiest": _busiest,
+        "hash_busiest_model": lambda _run, _step: ecmp_cases.v4_model(),
+        "hash_collisions": _collisions,
+        "hash_collisions_model": lambda _run, _step: ecmp_cases.v6_model(),
     }
 )

@@ -15,6 +15,7 @@ from topologies.errors import SpecError
 from topologies.load import Rate
 from topologies.validation import ALLOWED, Strict
 from traffic.busbw import parse_size
+from traffic.engines.probe import PPS
 
 LEAST_S, MOST_S = 0.001, 3600.0
 DURATION_RULE = "a time with its unit, such as 300ms, 2s or 5m, from 1ms to 60m"
@@ -80,8 +81,16 @@ class TrafficEntry(Strict):
     timeout: Duration | None = Field(default=None, description="A queue pair's, until it sends again.")
 
 
+class ProbeEntry(Strict):
+    """Probe flows around a link with numbered packets on schedule, from here on."""
+
+    probe: Name
+    around: _Text = Field(description="A link, as leaf1:spine1: some flows cross it, some do not.")
+    pps: int = Field(default=PPS, ge=10, le=20_000, description="Packets a second of each flow.")
+
+
 class FinishEntry(Strict):
-    """Wait for the end of traffic of the background; without an end of its own it is told to end."""
+    """Wait for the end of traffic of the background; what has no end of its own is told to end, a probe is ended."""
 
     finish: Name
 
@@ -127,13 +136,21 @@ class ClaimEntry(Strict):
     )
     least: _Share | None = None
     share: _Share | None = None
+    after: Duration | None = None
+    before: Duration | None = None
+    flows: int | Literal["all", "own", "far", "beside"] | None = Field(
+        default=None, json_schema_extra={ALLOWED: "which flows: all, own, far or beside; of hash_…: how many"}
+    )
+    draws: int | None = Field(default=None, ge=1, le=100_000)
+    protocol: Literal["bgp", "bfd"] | None = None
     holds: bool = True
 
 
-Entry = TrafficEntry | FinishEntry | WhenEntry | FaultEntry | RevertEntry | ClaimEntry
+Entry = TrafficEntry | ProbeEntry | FinishEntry | WhenEntry | FaultEntry | RevertEntry | ClaimEntry
 STEPS: Mapping[str, type[Strict]] = MappingProxyType(
     {
         "traffic": TrafficEntry,
+        "probe": ProbeEntry,
         "finish": FinishEntry,
         "fault": FaultEntry,
         "revert": RevertEntry,

@@ -31,6 +31,7 @@ from labs.scenarios.scenario import (
     ClaimStep,
     FaultStep,
     FinishStep,
+    ProbeStep,
     RevertStep,
     Scenario,
     Step,
@@ -42,7 +43,7 @@ from labs.spec import NO_PROFILE, LabSpec
 from topologies import addressing
 from topologies.fabric import Fabric
 from topologies.load import is_path, stem, unknown_name
-from topologies.validation import meant, validated
+from topologies.validation import Strict, meant, validated
 from topologies.yaml_source import KeyPath, Source, read, show
 from traffic.operations import operation
 from traffic.patterns import pattern
@@ -167,20 +168,27 @@ def _steps(source: Source, at: int) -> tuple[Step, ...]:
         )
         raise source.error(where, found, allowed="exactly one of " + ", ".join(entries.STEPS))
     entry = validated(entries.STEPS[kinds[0]], source, where)
+    return _made(entry, at, source, where)
+
+
+def _made(entry: Strict, at: int, source: Source, where: KeyPath) -> tuple[Step, ...]:
+    steps: tuple[Step, ...] = ()
     match entry:
         case entries.TrafficEntry():
-            return (_traffic(entry, at),)
+            steps = (_traffic(entry, at),)
+        case entries.ProbeEntry():
+            steps = (ProbeStep(name=entry.probe, around=entry.around, pps=entry.pps, place=at),)
         case entries.FinishEntry():
-            return (FinishStep(name=entry.finish, place=at),)
+            steps = (FinishStep(name=entry.finish, place=at),)
         case entries.FaultEntry():
-            return _fault(entry, at, source)
+            steps = _fault(entry, at, source)
         case entries.RevertEntry():
-            return (RevertStep(name=entry.revert, place=at),)
+            steps = (RevertStep(name=entry.revert, place=at),)
         case entries.WhenEntry():
-            return (_wait(entry, at, source, where),)
+            steps = (_wait(entry, at, source, where),)
         case entries.ClaimEntry():
-            return (_claim(entry, at, source),)
-    raise AssertionError(entry)
+            steps = (_claim(entry, at, source),)
+    return steps
 
 
 def _traffic(entry: entries.TrafficEntry, at: int) -> TrafficStep:
@@ -234,15 +242,24 @@ def _claim(entry: entries.ClaimEntry, at: int, source: Source) -> ClaimStep:
     _check_keys(source, where, word, "claim", extra={"holds"})
     numbers = {key: getattr(entry, key) for key in word.numbers}
     numbers |= {key: default for key, default in word.numbers.items() if numbers[key] is None}
+    words = {key: getattr(entry, key) or choices[0] for key, choices in word.choices.items()}
+    for key, found in [*numbers.items(), *words.items()]:
+        if isinstance(found, str) is not (key in words):
+            raise source.error((*where, key), f"found {show(found)}", allowed=_kind(word, key))
     return ClaimStep(
         claim=entry.claim,
         of=entry.of,
         against=entry.against,
         without=tuple(entry.without or ()),
         numbers=numbers,
+        words=words,
         holds=entry.holds,
         place=at,
     )
+
+
+def _kind(word: Word, key: str) -> str:
+    return ", ".join(word.choices[key]) if key in word.choices else "a number"
 
 
 def _check_keys(source: Source, where: KeyPath, word: Word, kind: str, extra: Collection[str]) -> None:
@@ -274,6 +291,9 @@ def _check_on_lab(step: Step, fabric: Fabric, plays: str) -> None:
         ranks = sum(len(addressing.nics(fabric, name)) for name in hosts) if not step.hosts else len(hosts)
         with _at("size"):
             operation(step.pattern, ranks, size=step.size, algorithm=step.algorithm)
+    if isinstance(step, ProbeStep):
+        with _at("around"):
+            fabric.link(step.around)
     if isinstance(step, FaultStep):
         _check_fault(step, fabric)
 

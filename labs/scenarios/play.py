@@ -23,6 +23,7 @@ from labs.scenarios.scenario import (
     ClaimStep,
     FaultStep,
     FinishStep,
+    ProbeStep,
     RevertStep,
     Scenario,
     Step,
@@ -227,6 +228,10 @@ def _make(run: Underway, step: Step, keep: Callable[[str, str | None, Verdict], 
     match step:
         case TrafficStep():
             return _traffic(run, step, keep)
+        case ProbeStep():
+            run.probe(step)
+        case FinishStep() if step.name in run.probes:
+            run.end_probe(step.name)
         case FinishStep():
             return _finish(run, step.name, keep)
         case FaultStep():

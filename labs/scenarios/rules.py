@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from labs.scenarios.scenario import ClaimStep, FaultStep, FinishStep, RevertStep, Scenario, Step, TrafficStep, WaitStep
+from labs.scenarios.scenario import (
+    ClaimStep,
+    FaultStep,
+    FinishStep,
+    ProbeStep,
+    RevertStep,
+    Scenario,
+    Step,
+    TrafficStep,
+    WaitStep,
+)
 from labs.scenarios.words import CLAIMS, CONDITIONS, About, Word
 from topologies.errors import SpecError
 from topologies.validation import meant
@@ -27,6 +37,7 @@ class _Course:
     running: dict[str, bool] = field(default_factory=dict)
     targets: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    probes: set[str] = field(default_factory=set)
     timed: set[str] = field(default_factory=set)
     reached_s: float = 0.0
 
@@ -36,8 +47,9 @@ class _Course:
 
     def about(self, step: Step, key: str, name: str, about: About) -> None:
         """Refuse a name that stands for nothing that `about` allows here."""
-        runs = [one for one, on in self.running.items() if on]
-        ended = [one for one, on in self.running.items() if not on]
+        named = self.running if step_takes_probes(step) else self.running.keys() - self.probes
+        runs = [one for one, on in self.running.items() if on and one in named]
+        ended = [one for one, on in self.running.items() if not on and one in named]
         there = {About.RUNNING: runs, About.ENDED: ended, About.FAULT: self.faults}[about]
         if name not in there:
             why = " (it still runs)" if name in runs else " (it has ended)" if name in ended else meant(name, there)
@@ -54,6 +66,10 @@ def check_course(scenario: Scenario, error: Refused) -> None:
         match step:
             case TrafficStep():
                 _traffic(course, step)
+            case ProbeStep():
+                course.new_name(step, "probe", step.name)
+                course.running[step.name] = True
+                course.probes.add(step.name)
             case FinishStep():
                 course.about(step, "finish", step.name, About.RUNNING)
                 course.running[step.name] = False
@@ -64,7 +80,7 @@ def check_course(scenario: Scenario, error: Refused) -> None:
             case WaitStep():
                 _wait(course, step)
             case ClaimStep():
-                _check_names(course, step, CLAIMS[step.claim])
+                _claim(course, step)
     if not scenario.claims:
         raise error(scenario.steps[-1], "", "found no claim in any step", "at least one step with claim: NAME")
 
@@ -123,6 +139,20 @@ def _wait(course: _Course, step: WaitStep) -> None:
         course.targets.pop(step.of, None)
 
 
+def _claim(course: _Course, step: ClaimStep) -> None:
+    word = CLAIMS[step.claim]
+    _check_names(course, step, word)
+    ended = [name for name in course.probes if not course.running[name]]
+    if word.probed and not ended:
+        raise course.error(
+            step, "claim", f"found {step.claim} before a probe has ended", "probe: and finish: before it"
+        )
+    after, before = (step.numbers.get(key, 0.0) for key in ("after", "before"))
+    if after > before:
+        found = f"found {after:g} s after and {before:g} s before"
+        raise course.error(step, "after", found, "after below before")
+
+
 def _check_names(course: _Course, step: WaitStep | ClaimStep, word: Word) -> None:
     if step.of is not None:
         course.about(step, "of", step.of, word.about)
@@ -130,6 +160,11 @@ def _check_names(course: _Course, step: WaitStep | ClaimStep, word: Word) -> Non
         course.about(step, "against", step.against, word.about)
     for name in step.without:
         course.about(step, "without", name, About.FAULT)
+
+
+def step_takes_probes(step: Step) -> bool:
+    """Whether a name in a step may be a probe's: only what ends it; conditions and claims on traffic know none."""
+    return isinstance(step, FinishStep)
 
 
 def _listed(about: About, there: Sequence[str]) -> str:

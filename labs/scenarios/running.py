@@ -6,11 +6,15 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from labs import probing
 from labs.certifying import Certifying
 from labs.collective_traffic import CollectiveResult, RunningCollective
 from labs.faults import catalogue, injecting
 from labs.lab import Lab
-from labs.scenarios.scenario import FaultStep, Scenario, TrafficStep
+from labs.scenarios.scenario import FaultStep, ProbeStep, Scenario, TrafficStep
+from labs.telemetry.live import LiveTimeline
+from labs.telemetry.telling import tell
+from labs.telemetry.timeline import Timeline
 from labs.traffic_bridge import LabTraffic
 from topologies import addressing
 from topologies.fabric import Fabric
@@ -31,6 +35,9 @@ class Underway:
     running: dict[str, RunningCollective] = field(default_factory=dict)
     results: dict[str, CollectiveResult] = field(default_factory=dict)
     faults: dict[str, injecting.Injected] = field(default_factory=dict)
+    probes: dict[str, probing.Probe] = field(default_factory=dict)
+    probed: tuple[probing.ProbeFlow, ...] = ()
+    began_ns: int = field(default_factory=time.monotonic_ns)
 
     @property
     def elapsed_s(self) -> float:
@@ -55,6 +62,22 @@ class Underway:
         )
         self.running[step.name] = run
         return run
+
+    def probe(self, step: ProbeStep) -> None:
+        """Start to probe around a link."""
+        flows = probing.around(self.lab, step.around)
+        self.probes[step.name] = self.stack.enter_context(probing.start(self.lab, flows, step.pps))
+
+    def end_probe(self, name: str) -> None:
+        """End a probe, and put what it saw into the timeline."""
+        probe = self.probes.pop(name)
+        for record in probing.records(self.lab.fabric, probe.flows, probe.report()):
+            tell(self.lab.name, record)
+        self.probed += probe.flows
+
+    def timeline(self) -> Timeline:
+        """What happened since the run began. Raises NotReady where no Recorder answers."""
+        return LiveTimeline(self.lab.name, self.lab.run_dir, self.began_ns).read()
 
     def finish(self, name: str) -> CollectiveResult:
         """Wait for the end of traffic, and keep what became of it."""

@@ -33,8 +33,18 @@ class TrafficStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeStep:
+    """Probe flows around a link, open-loop, from here on: each `pps` packets a second, whatever becomes of them."""
+
+    name: str
+    around: str
+    pps: int
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishStep:
-    """Wait until traffic of the background has come to its end; without an end of its own it is told to end soon."""
+    """Wait until traffic of the background has come to its end; what has no end of its own, as a probe, is ended."""
 
     name: str
     place: int = 0
@@ -79,18 +89,22 @@ class WaitStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimStep:
-    """Judge a claim here and now. `holds` False: the scenario says that it does not hold, as with a fault in."""
+    """Judge a claim here and now. `holds` False: the scenario says that it does not hold, as with a fault in.
+
+    `numbers` and `words` are what the claim takes beside names.
+    """
 
     claim: str
     of: str | None = None
     against: str | None = None
     without: tuple[str, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     holds: bool = True
     place: int = 0
 
 
-Step = TrafficStep | FinishStep | FaultStep | RevertStep | WaitStep | ClaimStep
+Step = TrafficStep | ProbeStep | FinishStep | FaultStep | RevertStep | WaitStep | ClaimStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

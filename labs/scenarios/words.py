@@ -26,7 +26,8 @@ class Word:
 
     `against` says that it compares with a second one of the same sort, `soft_asic` that one has to be there. `numbers`
     are keys with their defaults, None
-    for one that has to be given.
+    for one that has to be given; `choices` are keys that take one of these words, the first where none is said.
+    `probed`: a probe has to have ended before.
     """
 
     says: str
@@ -35,6 +36,8 @@ class Word:
     against: bool = False
     soft_asic: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    probed: bool = False
 
     @property
     def must(self) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ class Word:
     def keys(self) -> tuple[str, ...]:
         """All keys that may stand there."""
         optional = [key for key, default in self.numbers.items() if default is not None]
-        return (*self.must, *optional, *(["without"] if self.without else []))
+        return (*self.must, *optional, *self.choices, *(["without"] if self.without else []))
 
 
 CONDITIONS: Mapping[str, Word] = MappingProxyType(
@@ -92,5 +95,34 @@ CLAIMS: Mapping[str, Word] = MappingProxyType(
             numbers=MappingProxyType({"within": 0.005}),
         ),
         "nothing_lost": Word("no packet of the traffic was lost", About.ENDED),
+        "recovered": Word(
+            "no flow of `flows` was out longer than `within` at the fault or at its end",
+            About.FAULT,
+            numbers=MappingProxyType({"within": None}),
+            choices=MappingProxyType({"flows": ("all", "own", "far", "beside")}),
+        ),
+        "came_back": Word(
+            "`within` after the fault's end every probed flow is on its designed path again",
+            About.FAULT,
+            numbers=MappingProxyType({"within": None}),
+            probed=True,
+        ),
+        "no_loss": Word("no probed flow lost a packet to the fault or its end", About.FAULT, probed=True),
+        "detected": Word(
+            "`protocol` says `after` to `before` after the fault that a session is down",
+            About.FAULT,
+            numbers=MappingProxyType({"after": None, "before": None}),
+            choices=MappingProxyType({"protocol": ("bgp", "bfd")}),
+        ),
+        "hash_busiest": Word(
+            "V4: a leaf's busiest uplink carries what chance gives it, over `draws` sets of `flows` queue pairs",
+            numbers=MappingProxyType({"flows": 1000, "draws": 1}),
+        ),
+        "hash_busiest_model": Word("V4 of the hash engine's model: 1000 queue pairs, 16 paths, 100 seeds"),
+        "hash_collisions": Word(
+            "V6: `flows` flows take an uplink each as often as chance has it, over `draws` draws",
+            numbers=MappingProxyType({"flows": 4, "draws": 400}),
+        ),
+        "hash_collisions_model": Word("V6 of the hash engine's model: 4 flows, 4 paths, 400 draws"),
     }
 )

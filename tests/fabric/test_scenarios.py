@@ -10,6 +10,6 @@ import pytest
 from labs.pytest_scenarios import PlaysScenario
 
 
-@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger")
+@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger", "link_down_recovery", "hash_collisions")
 def test_scenario(scenario: PlaysScenario) -> None:
     scenario.verify()

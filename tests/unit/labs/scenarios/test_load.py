@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from labs.errors import SpecError
 from labs.scenarios import claims, conditions, words
 from labs.scenarios.load import CATALOG, catalog_names, load_scenario, scenario_schema
 from labs.scenarios.scenario import FaultStep, TrafficStep, WaitStep
@@ -71,3 +72,9 @@ def test_what_a_scenario_says_of_its_lab_goes_before_the_labs_file(tmp_path: Pat
     assert (spec.bgp.keepalive_s, spec.bgp.hold_s, spec.bgp.connect_s) == (3, 9, 10)
     assert scenario.bgp == spec.bgp
     assert scenario.seed == 5
+
+
+def test_a_fault_that_is_not_there_says_which_are(tmp_path: Path) -> None:
+    path = loaded(tmp_path, '{fault: link-dwn, target: "leaf1:spine1"}')
+    with pytest.raises(SpecError, match=r"one\.yaml:5: steps\[0\]\.fault: fault 'link-dwn'; allowed: .*link-down"):
+        load_scenario(str(path))
