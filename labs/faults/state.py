@@ -38,6 +38,8 @@ SYSCTLS = (
     "net.ipv6.fib_multipath_hash_fields",
 )
 # A neighbour or a path that the kernel learns by itself comes and goes.
+# Who makes routes that stay as they are: the kernel itself, start scripts, people.
+OURS = frozenset({"kernel", "boot", "static"})
 VOLATILE = frozenset({"expires", "age", "cache", "nhid", "pref", "metrics"})
 
 State = Mapping[str, Mapping[str, Sequence[str]]]
@@ -183,14 +185,18 @@ def _routes(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         if one.get("type") == "multicast" or str(one.get("dst", "")).startswith("ff00"):
             continue
         hops = one.get("nexthops") or [one]
-        ways = sorted(
-            f"{hop.get('gateway') or hop.get('via', {}).get('host', '')}%{hop.get('dev', '')}" for hop in hops
-        )
+        ways = sorted(_way(hop, learned=one.get("protocol") not in OURS) for hop in hops)
         kept_facts = {
             key: one[key] for key in sorted(one) if key not in {*VOLATILE, "nexthops", "gateway", "dev", "via"}
         }
         kept_facts["flags"] = sorted({flag for hop in (one, *hops) for flag in hop.get("flags", ())})
         yield f"{json.dumps(kept_facts)} {' '.join(ways)}"
+
+
+def _way(hop: Mapping[str, Any], *, learned: bool) -> str:
+    """A next hop; of a route that a daemon has learned its port alone: one neighbour has several addresses to go by."""
+    gateway = "" if learned else hop.get("gateway") or hop.get("via", {}).get("host", "")
+    return f"{gateway}%{hop.get('dev', '')}"
 
 
 def _processes(lab: Lab) -> Mapping[str, list[str]]:
