@@ -204,7 +204,8 @@ def _parts(
     """Seconds of detection, local reroute and reconvergence; each None without the event that ends it.
 
     A kernel that takes a dead port out of its groups by itself has rerouted before its routing daemon changes the
-    route: no part is counted beyond the flow's own return.
+    route: no part is counted beyond the flow's own return. One whose only way that was drops the route with the port
+    and tells nobody: then all the rest is reconvergence.
     """
     node, _, name = port.partition(":")
     back = _ended(gap)
@@ -215,7 +216,7 @@ def _parts(
     detected = min(max(known, gap.began), back)
     detection = (detected - gap.began) / NS
     if changed is None:
-        return detection, None, None
+        return detection, None, (back - detected) / NS if gap.ended else None
     rerouted = min(max(changed, detected), back)
     rest = (back - rerouted) / NS if gap.ended else None
     return detection, (rerouted - detected) / NS, rest

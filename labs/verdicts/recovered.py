@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from labs.telemetry.records import FaultEvent, HostRecord, RouteEvent, SessionEvent
+from labs.telemetry.records import HostRecord, RouteEvent, SessionEvent
 from labs.telemetry.samples import HostSample
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
 from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
+from labs.verdicts.repeats import Repeat
 from topologies.fabric import Link, Node
 
 MOST_ROWS = 16
@@ -216,9 +217,31 @@ def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Ve
     return told
 
 
-def faults_in(timeline: Timeline) -> tuple[str, ...]:
-    """The targets of all faults in a timeline."""
-    return tuple(dict.fromkeys(one.target for one in timeline.of(FaultEvent)))
+def each_failure(
+    timeline: Timeline, target: Link | Node | str, *, budget_s: float, only: Iterable[str] = ()
+) -> tuple[Repeat, ...]:
+    """How long the worst of the flows was out at each fault on `target`, for `kept_in`; by arrivals, so at most.
+
+    A repeat is invalid for the reasons that `recovered` has.
+    """
+    name, wanted = str(target), set(only)
+    found = []
+    for turn in (one for one in spans(timeline, name) if one.turn is Turn.FAILURE):
+        seen = [one for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
+        if seen:
+            found.append(_repeat(timeline, turn, max(seen, key=lambda one: (one.most_s, one.blind_s)), budget_s))
+    return tuple(found)
+
+
+def _repeat(timeline: Timeline, turn: Span, longest: Outage, budget_s: float) -> Repeat:
+    if not longest.lost and longest.crosses and longest.blind_s > budget_s:
+        return Repeat(longest.most_s, f"the probe was blind for {_ms(longest.blind_s)}")
+    if longest.most_s <= budget_s:
+        return Repeat(longest.most_s)
+    if longest.least_s <= budget_s:
+        return Repeat(longest.most_s, f"out {_ms(longest.least_s)} to {_ms(longest.most_s)}: a late sender")
+    broken = Verdict("in time", held=False, evidence=Evidence(str(longest)), budget_s=budget_s)
+    return Repeat(longest.most_s, certified(broken, timeline, [turn]).invalid_because)
 
 
 def _nothing(claim: str, budget_s: float | None, because: str) -> Verdict:

@@ -100,6 +100,12 @@ def test_news_that_has_to_travel_is_reconvergence() -> None:
     assert far.lost == 250
 
 
+def test_a_kernel_that_drops_a_route_in_silence_leaves_all_the_rest_to_reconvergence() -> None:
+    silent = timeline_of(one for one in SOUND if not (isinstance(one, RouteEvent) and one.node == "spine1"))
+    far = next(one for one in outages(silent, LINK, spans(silent, LINK)[0]) if one.flow == "far")
+    assert (far.detection_s, far.local_s, far.reconvergence_s) == (0.001, None, 0.124)
+
+
 def test_a_flow_elsewhere_crosses_nothing_and_has_no_parts() -> None:
     beside = outage("beside")
     assert (beside.crosses, beside.lost, beside.parts) == (False, 0, "")

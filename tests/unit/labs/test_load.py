@@ -46,7 +46,14 @@ def full(tmp_path: Path) -> Path:
 
 
 def test_the_catalog() -> None:
-    assert catalog() == ("clos_frr", "clos_frr_unnumbered", "dual_plane_frr", "fat_tree_frr", "rails_frr")
+    assert catalog() == (
+        "clos_frr",
+        "clos_frr_graceful",
+        "clos_frr_unnumbered",
+        "dual_plane_frr",
+        "fat_tree_frr",
+        "rails_frr",
+    )
     spec, fabric = load_lab("clos_frr", seed=4)
     assert (spec.name, spec.fabric, spec.seed, fabric.name) == ("clos_frr", "clos_2x4", 4, "clos_2x4")
     assert spec.bgp.bfd == Bfd(300, 3)

@@ -1,0 +1,44 @@
+"""RECOVER-2: without BFD a link that swallows everything is found out by BGP's hold time (V19).
+
+Keepalives every 3 s, hold 9 s: the last one came up to 3 s before the fault, so the session ends 6 to 9 s after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from labs import recovery_bridge as bridge
+from labs.dataplane.asic import Impairment
+from labs.lab import Lab
+from labs.probing import Way
+from labs.testing import SECOND, detected_within, recovered
+
+Told = Callable[[str, str, Callable[[], None], Callable[[], None]], AbstractContextManager[None]]
+LINK = "leaf1:spine1"
+pytestmark = [pytest.mark.lab(str(Path(__file__).parent / "clos_2x4_hold.yaml")), pytest.mark.valid_of(2)]
+
+
+def test_a_silent_blackhole_is_found_by_the_hold_time(lab: Lab, told: Told) -> None:
+    asic = lab.asic
+    assert asic is not None
+
+    def swallow(wrong: Impairment) -> None:
+        for port in lab.fabric.link(LINK).ends:
+            asic.impair(port.node, port.name, wrong)
+
+    link = lab.fabric.link(LINK)
+    seen = bridge.measure(
+        lab,
+        LINK,
+        lambda: told("blackhole", LINK, lambda: swallow(Impairment(blackhole={})), lambda: swallow(Impairment())),
+        settles=lambda: lab.wait_routes_match(lab.fabric.without(link), within=15 * SECOND),
+        timeout_s=2.0,  # the ring's seven attempts outlast it
+    )
+    assert detected_within(seen.timeline, LINK, protocol="bgp", least=6.0, most=9.0)
+    out = [one for found in seen.outages(Way.OWN) for one in found]
+    assert min(one.most_s for one in out) >= 6.0
+    assert recovered(seen.timeline, LINK, within=0.001, only=seen.names(Way.BESIDE))
