@@ -37,6 +37,7 @@ class Crossing:
     path: tuple[PortName, ...]
     before_bps: float
     during_bps: float
+    priority: int = 3
 
 
 def may_be_paused(paths: Iterable[Sequence[PortName]], stormed: PortName) -> frozenset[PortName]:
@@ -96,28 +97,31 @@ def head_of_line(
     paused: Mapping[PortName, float],
     rates_bps: Mapping[PortName, float],
     *,
+    priority: int = 3,
     within: float = RATE_WITHIN,
     host: HostSample | None = None,
 ) -> Verdict:
-    """Judge that flows through paused ports lose what the pauses take, and flows elsewhere nothing.
+    """Judge that flows through paused ports lose what the pauses take; flows elsewhere and other priorities nothing.
 
     Args:
         flows: all that crossed these ports, those the storm is about too.
         paused: the share of the time that each port was held back (`PortCounters.paused_ns`); ports not named: none.
-        rates_bps: of those ports.
+        rates_bps: of those ports, what there is for this priority: their rate, less what others send by them.
 
-    Bound: a port that is paused a share f carries (1 - f) · B. Where o is offered, each flow keeps min(1, (1 - f) B/o)
-    of its rate at the worst port of its path; `within` 5 points. Flows without such a port keep all of it. Invalid
-    when no flow crosses a paused port, when none does not, or none of those was to lose more than `within`: then
-    nothing could be wrong. What is false is invalid when the workstation was starved.
+    Bound: a port that is paused a share f carries (1 - f) · B. Where o came, each flow keeps min(1, (1 - f) B/o) of
+    its rate at the worst port of its path; `within` 5 points. Flows without such a port keep all of it. Invalid when
+    no flow crosses a paused port, when all do, or none of those was to lose more than `within`: then nothing could be
+    wrong. What is false is invalid when the workstation was starved.
     """
-    offered = {port: sum(flow.before_bps for flow in flows if port in flow.path) for port in paused}
+    ours = [flow for flow in flows if flow.priority == priority]
+    behind = {flow.name: {port for port in flow.path if flow in ours and paused.get(port)} for flow in flows}
+    offered = {port: sum(flow.before_bps for flow in ours if port in flow.path) for port in paused}
     left = {port: min(1.0, (1 - share) * rates_bps[port] / (offered[port] or 1)) for port, share in paused.items()}
-    due = {flow.name: min((left[port] for port in flow.path if port in left), default=1.0) for flow in flows}
+    due = {name: min((left[port] for port in ports), default=1.0) for name, ports in behind.items()}
     kept = {flow.name: flow.during_bps / flow.before_bps for flow in flows}
     rows = {name: f"{name}: kept {kept[name]:.1%}, {due[name]:.1%} expected" for name in due}
     wrong = [rows[name] for name in due if abs(kept[name] - due[name]) > within]
-    crossing = [flow.name for flow in flows if any(share and port in flow.path for port, share in paused.items())]
+    crossing = [name for name, ports in behind.items() if ports]
     numbers: dict[str, object] = {
         "flows": len(flows),
         "behind_pauses": len(crossing),

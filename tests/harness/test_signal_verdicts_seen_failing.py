@@ -193,6 +193,14 @@ class TestVictims:
         for during in ((25e6, 20e6, 40e6), (25e6, 25e6, 37e6), (25e6, 40e6, 40e6)):
             assert not victims(during)
 
+    def test_another_priority_of_the_same_port_loses_nothing(self) -> None:
+        flows = crossing((25e6, 40e6, 40e6))
+        flows[1] = replace(flows[1], priority=4)
+        at = ("leaf1", "eth1")
+        assert head_of_line([replace(flows[0], during_bps=20e6), *flows[1:]], {at: 0.5}, {at: 40e6})
+        other = replace(flows[1], during_bps=36e6)
+        assert not head_of_line([replace(flows[0], during_bps=20e6), other, flows[2]], {at: 0.5}, {at: 40e6})
+
     def test_what_says_nothing(self) -> None:
         assert "0 of 3 flows cross" in invalid(victims((40e6, 40e6, 40e6), share=0.0))
         assert "to lose more" in invalid(victims((40e6, 40e6, 40e6), share=0.1))

@@ -25,7 +25,7 @@ from labs.dataplane.asic import SoftAsic
 from labs.lab import Lab
 from labs.load_bridge import UDP_HEADERS, five_tuple, incast, measure
 from labs.telemetry.asic_counters import AsicCounters
-from labs.testing import MBIT
+from labs.testing import MBIT, Crossing, head_of_line
 from labs.verdicts.pfc import WIRE_OVERHEAD, Measured, incast_goodput, lossless, pause_share, reaction
 from traffic.engines.rnic import RawFlow
 
@@ -186,4 +186,15 @@ def test_a_victim_is_slowed_as_much_as_its_port_is_paused(lab: Lab, asic: SoftAs
     assert lossless(run)
     assert paused > 0.3, "host1 is paused at all"
     assert victim == pytest.approx(1 - paused, abs=0.05)
+    port = ("host1", "eth1")
+    flows_seen = [
+        Crossing(f"{dst} priority {dscp}", (port,), got(free, dscp, dst), got(run, dscp, dst), dscp)
+        for dst, dscp in (("host9", 3), ("host2", 3), ("host2", 4))
+    ]
+    both = sum(one.before_bps for one in flows_seen if one.priority == 3)
+    verdict = head_of_line(flows_seen, {port: paused}, {port: both}, host=run.host)
+    note(verdict)
+    assert verdict
+    freed = [replace(one, during_bps=one.before_bps) for one in flows_seen]
+    assert not head_of_line(freed, {port: paused}, {port: both}), "control: a victim that loses nothing"
     assert bystander == pytest.approx(1, abs=0.03)

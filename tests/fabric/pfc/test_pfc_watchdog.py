@@ -24,7 +24,7 @@ from labs.lab import Lab
 from labs.load_bridge import MacPort, Probe, Storm, five_tuple, let_pass, sending, storming
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.telemetry.host_watch import HostWatch
-from labs.testing import MBIT, MILLISECOND, wait_until
+from labs.testing import MBIT, MILLISECOND, may_be_paused, storm_spread, wait_until
 from labs.verdicts.pfc import StormTiming, watchdog_timing
 from traffic.engines.rnic import RawFlow, RawReport, RawRun
 from traffic.pauses import quanta_of
@@ -217,8 +217,11 @@ def test_alert_only_says_so(lab: Lab, asic: SoftAsic, play: Play) -> None:
                 now = asic.counters()
                 assert now.port("leaf1", "eth3").gates_closed == 1 << 3
                 assert stormed(now - before).sent_packets == 0
+                whole = now - start
             restored(asic, start)
             report = run.stop()
+    at = ("leaf1", "eth3")
+    assert storm_spread(whole, at, may_be_paused([[("host1", "eth1"), at]], at))
     assert len(told(lab, "detected")) == lines + 1
     assert lost(report) == {3: 0, 4: 0}
 
