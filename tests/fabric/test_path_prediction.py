@@ -1,19 +1,20 @@
 """PATH-1: `lab.paths` names the ports a flow takes, hop by hop; the switches' own counters prove it.
 
-    host1 ─ leaf1 ═ spine1/spine2 ═ leaf2 ─ host3        8 flows a round, one from each host to the host two
-    host2 ─ leaf1                   leaf2 ─ host4        leaves on; 28 rounds = 224 flows
+    host1 ─ leaf1 ═ spine1/spine2 ═ leaf2 ─ host3        16 flows a round, two from each host to the host two
+    host2 ─ leaf1                   leaf2 ─ host4        leaves on; 14 rounds = 224 flows
 
-In a round the first host of a leaf sends 300 packets and the second 100, so a port's count tells which of the two
-(0, 100, 300 or 400) came through it, as long as other traffic through it stays below 50 packets: a round takes
-less than a second, in which BGP, BFD (3.3/s), LLDP and neighbour discovery send a dozen. Rounds alternate between
-connected and unconnected sockets (a connected socket's own hash crosses a veth, and hash policy 1 would obey it)
-and between IPv4 and IPv6.
+In a round the hosts of a leaf send flows of 150 and 600, and of 300 and 1200 packets, so a port's count tells which of
+the four came through it (a sum of some of these is no other's), as long as other traffic through it stays below 100
+packets: a round takes a second, in which BGP, BFD (3.3/s), LLDP and neighbour discovery send a dozen. Rounds alternate
+between connected and unconnected sockets (a connected socket's own hash crosses a veth, and hash policy 1 would obey
+it) and between IPv4 and IPv6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, combinations
 
 import pytest
 
@@ -23,22 +24,23 @@ from labs.testing import FiveTuple, Transport, path_prediction
 from topologies import addressing
 from traffic.engines.packet_burst import Burst, send_bursts
 
-ROUNDS = 28
-PACKETS = (300, 100)
-BACKGROUND = 50
+ROUNDS = 14
+PACKETS = ((150, 600), (300, 1200))  # of the flows of a leaf's first host, and of its second
+BACKGROUND = 100
 Ports = Mapping[FiveTuple, tuple[str, ...]]
 
 
 def round_of_flows(lab: Lab, turn: int) -> list[Burst]:
-    """One flow from every host to the host of the same place two leaves on."""
+    """Two flows from every host to the host of the same place two leaves on."""
     hosts = [host.name for host in lab.fabric.hosts]
     family = 4 if turn % 4 < 2 else 6
     made = []
     for place, src in enumerate(hosts):
         dst = hosts[(place + 4) % len(hosts)]
         ends = [str(addressing.host_address(lab.fabric, host, 1, family)) for host in (src, dst)]
-        flow = FiveTuple(ends[0], ends[1], Transport.UDP, 20_000 + 97 * turn + place, 4791)
-        made.append(Burst(src, dst, flow, PACKETS[place % 2]))
+        for number, packets in enumerate(PACKETS[place % 2]):
+            port = 20_000 + 97 * turn + 2 * place + number
+            made.append(Burst(src, dst, FiveTuple(ends[0], ends[1], Transport.UDP, port, 4791), packets))
     return made
 
 
@@ -67,9 +69,10 @@ def legs_of(lab: Lab, burst: Burst) -> list[tuple[str, str]]:
 
 
 def carried(before: PortSample, after: PortSample) -> frozenset[int]:
-    """Which of the two packet counts went out of a port. Raises AssertionError for a count that no sum of them is."""
+    """Which of the four packet counts went out of a port. Raises AssertionError for a count that no sum of them is."""
     sent = after.tx_packets - before.tx_packets
-    for parts in ((), PACKETS[1:], PACKETS[:1], PACKETS):
+    counts = [packets for some in PACKETS for packets in some]
+    for parts in chain.from_iterable(combinations(counts, many) for many in range(len(counts) + 1)):
         if 0 <= sent - sum(parts) < BACKGROUND:
             return frozenset(parts)
     raise AssertionError(f"{after.node}:{after.port} sent {sent} packets: not a sum of {PACKETS}")
