@@ -1,7 +1,7 @@
 """RECOVER-0: a leaf-spine link is cut while flows run. Routing settles as the oracle says; no flow is lost for good.
 
            spine1    spine2
-             x\\      /            8 hosts, each with 4 TCP connections to the host two leaves on, 8 s long;
+             x\\      /            8 hosts, each with 4 TCP connections to the host two leaves on, 7 s long;
                leaf1              the cut comes within the first second.
 
 Budgets. Routes: a switch at the cut sees the carrier go, the others wait for the withdrawal through the spine; FRR
@@ -19,8 +19,10 @@ from labs.pytest_plugin import Faults
 from labs.testing import MBIT, SECOND, Fabric, TrafficPlan, no_flow_lost_for_good, permutation
 from labs.traffic_bridge import LabTraffic
 
-LASTS = 8.0 * SECOND
+LASTS = 7.0 * SECOND
 ROUTES_WITHIN = 10 * SECOND
+# Routes that cannot match are waited for in vain: ten times what routes that can need, by the budget above.
+IN_VAIN = 2 * SECOND
 # A session that failed its first attempt tries again after FRR's 10 s.
 BACK_WITHIN = 20 * SECOND
 
@@ -60,7 +62,7 @@ def test_a_link_quietly_left_down_is_found(lab: Lab, fabric: Fabric, faults: Fau
     """Control: routes do not match the whole design while a link is down, and the rows name it."""
     with faults.link_down("leaf2:spine2"):
         assert lab.wait_routes_match(fabric.without("leaf2:spine2"), within=ROUTES_WITHIN)
-        verdict = lab.wait_routes_match(within=ROUTES_WITHIN)
+        verdict = lab.wait_routes_match(within=IN_VAIN)
         assert verdict.valid
         assert not verdict.held
         assert any(row.startswith("spine2: 10.1.0.2/32: absent") for row in verdict.evidence.rows)
