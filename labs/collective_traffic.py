@@ -13,6 +13,7 @@ from labs.verdicts import Verdict
 from labs.verdicts.bandwidth import busbw_reached
 from labs.verdicts.carried import OWN_FRAMES, WITHIN, carried_as_planned
 from labs.verdicts.pfc import LOSSLESS
+from labs.verdicts.stragglers import messages_of, stragglers
 from topologies import addressing
 from topologies.errors import SpecError
 from traffic import carried
@@ -114,6 +115,13 @@ class CollectiveResult:
             invalid_because=self.invalid_because,
             numbers=numbers,
         )
+
+    def stragglers(self) -> Verdict:
+        """Whether no rank made the others wait, in the last iteration; the one that did is named with its host."""
+        report = self.played.rc
+        hosts = {number: rank.host for number, rank in enumerate(self.placement.ranks)}
+        found = messages_of(report.plans.graph, report.sends)
+        return stragglers(found, hosts=hosts, late=self.invalid_because, host=self.played.host)
 
     def planned_at_ports(self, lab: Lab, *, asked: bool = False) -> dict[PortName, Carried]:
         """What was to leave by every port on the paths that the switches give its flows now.

@@ -18,6 +18,8 @@ from labs.telemetry.samples import HostSample
 from labs.verdicts import Evidence, Fidelity, Verdict
 from labs.verdicts.health import vouch
 from traffic.bounds import jain, percentiles
+from traffic.engines.rc_report import SendResult
+from traffic.graph import Graph
 
 MOST_ROWS = 12
 # Who takes 1.1 times as long is a straggler by custom: of a run that waits for that one, 0.1/1.1 is waiting.
@@ -38,11 +40,31 @@ class Message:
     took_s: float
 
 
+def messages_of(graph: Graph, results: Iterable[SendResult]) -> tuple[Message, ...]:
+    """What became of the messages of a graph, in the last iteration; those that did not arrive are left out.
+
+    A message could be sent when all that it waits for had arrived, and its rank had computed; one that waits for none,
+    when the first of all began. What a rank copies within itself takes no time.
+    """
+    places = {id(send): place for place, send in enumerate(graph.sends)}
+    there = {places[id(one.send)]: one for one in results if one.begun_s is not None and one.done_s is not None}
+    began = min((one.begun_s for one in there.values() if one.begun_s is not None), default=0.0)
+    found, arrived = [], dict[int, float]()
+    for place, send in enumerate(graph.sends):
+        ready = max((arrived.get(other, began) for other in send.after), default=began) + send.compute_s
+        one = there.get(place)
+        arrived[place] = ready if one is None or one.done_s is None else one.done_s
+        if one is not None and send.src != send.dst:
+            found.append(Message(send.step, send.src, send.dst, max(0.0, arrived[place] - ready)))
+    return tuple(found)
+
+
 def stragglers(
     messages: Iterable[Message],
     *,
     waited_most: float = WAITED_MOST,
     hosts: Mapping[int, str] | None = None,
+    late: str | None = None,
     host: HostSample | None = None,
 ) -> Verdict:
     """Judge that no rank makes the others of a collective wait.
@@ -51,13 +73,14 @@ def stragglers(
         messages: of equal size within a step, over connections of equal rate.
         waited_most: the share of the time that a rank may cost.
         hosts: of the ranks, for the evidence.
+        late: why the run cannot vouch for its times, as when senders were late; None when it can.
         host: the workstation meanwhile.
 
     Of each step a rank costs what all of its messages, at least one each way, took longer than the median of those
     that it has no part in: the least of these excesses. Bound: the sum over all steps is at most 1/11 of all steps'
     longest messages, which is what a rank that takes 1.1 times as long costs. Where each rank has messages one way
     alone, sender and receiver cannot be told apart: invalid, as without messages or with fewer than three in every
-    step. Starved workstations stop ranks themselves: then what is false is invalid.
+    step. Starved workstations, and what makes senders late, stop ranks themselves: then what is false is invalid.
     """
     steps: dict[int, list[Message]] = defaultdict(list)
     for one in messages:
@@ -85,6 +108,8 @@ def stragglers(
     verdict = Verdict(claim, share <= waited_most, found, fidelity=Fidelity.EMULATED)
     if not judged or not whole:
         return verdict.invalid("there is no step in which three messages and both ways of a rank could be compared")
+    if late and not verdict.held:
+        return verdict.invalid(late)
     return vouch(verdict, host)
 
 

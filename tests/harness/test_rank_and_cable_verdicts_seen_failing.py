@@ -10,8 +10,10 @@ from labs.errors import RunInvalid
 from labs.telemetry.samples import HostSample
 from labs.verdicts import Verdict
 from labs.verdicts.cabling import Neighbor, SizeProbe, every_size_passes, wired_as_planned
-from labs.verdicts.stragglers import Message, fair_shares, stragglers
+from labs.verdicts.stragglers import Message, fair_shares, messages_of, stragglers
 from topologies.builders import leaf_spine
+from traffic.engines.rc_report import SendResult
+from traffic.operations import ring_all_reduce
 
 STOLEN = HostSample(2.0, steal=0.3, starved_s=0.001)
 WELL = HostSample(2.0, steal=0.0, starved_s=0.001)
@@ -60,6 +62,39 @@ class TestStragglers:
         for messages in ([], one_way, ring(ranks=2)):
             assert "could be compared" in invalid(stragglers(messages))
         assert "starved" in invalid(stragglers(ring(at_rank(2, 0.004)), host=STOLEN))
+        assert invalid(stragglers(ring(at_rank(2, 0.004)), late="paced badly")) == "paced badly"
+        assert stragglers(ring(), late="paced badly")
+
+
+def played(slow: Callable[[int, int, int], float]) -> list[Message]:
+    """A ring all-reduce of four ranks as its engine reports it: a message begins when the one before has come."""
+    graph = ring_all_reduce([f"host{number}" for number in range(1, 5)], size=4096).graph
+    done: dict[int, float] = {}
+    results = []
+    for place, send in enumerate(graph.sends):
+        begun = max((done[other] for other in send.after), default=5.0)
+        done[place] = begun
+        if send.src != send.dst:
+            done[place] += 0.010 + slow(send.step, send.src, send.dst)
+            results.append(SendResult(send, begun, done[place]))
+    return list(messages_of(graph, results))
+
+
+class TestMessages:
+    def test_a_ring_that_was_played_in_step(self) -> None:
+        messages = played(lambda *_: 0.0)
+        assert len(messages) == 4 * 6
+        assert {round(one.took_s, 6) for one in messages} == {0.010}
+        assert stragglers(messages)
+
+    def test_a_rank_that_stood_still_in_one_step_is_found(self) -> None:
+        verdict = stragglers(played(lambda step, src, dst: 0.03 * (step == 2 and 1 in (src, dst))))
+        assert not verdict
+        assert verdict.evidence.numbers["worst"] == "rank 1"
+
+    def test_messages_that_never_came_are_left_out(self) -> None:
+        graph = ring_all_reduce(["host1", "host2", "host3"], size=4096).graph
+        assert messages_of(graph, [SendResult(graph.sends[0], 1.0, None)]) == ()
 
 
 def shares(*mbit: float, host: HostSample = WELL, because: str | None = None) -> Verdict:

@@ -84,6 +84,8 @@ def test_a_ring_reaches_what_its_wires_allow(
     assert not_overtaken(one)
     assert one.reached(BUSBW_LEAST)
     assert (one.retransmits, one.played.lost_packets) == (0, 0)
+    note(one.stragglers())
+    assert one.stragglers()
 
 
 def test_every_port_carries_what_was_planned(lab: Lab, asic: SoftAsic, traffic: LabTraffic, note: Note) -> None:
@@ -132,6 +134,10 @@ def test_a_link_of_half_the_rate_is_seen(lab: Lab, asic: SoftAsic, traffic: LabT
     assert one.busbw_ratio
     assert one.busbw_ratio < 0.55
     assert not one.reached(BUSBW_LEAST).held
+    slow = one.stragglers()
+    note(slow)
+    assert not slow.held
+    assert slow.evidence.numbers["worst"] == "rank 3 on host4"
 
 
 def test_lost_packets_are_sent_again_and_prove_nothing(
