@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -177,9 +178,9 @@ def test_every_verdict_is_seen_held_false_and_invalid(case: Case) -> None:
     assert not case.invalid().valid
 
 
-def test_no_verdict_is_missing_here() -> None:
-    """A new function that gives a Verdict must be seen failing too: here, or in one of the files beside this one."""
-    found = {
+def _verdicts() -> set[str]:
+    """Every public function that gives a Verdict, with its module."""
+    return {
         f"{module.name}.{name}"
         for module in pkgutil.iter_modules(labs.verdicts.__path__, "labs.verdicts.")
         for name, function in inspect.getmembers(import_module(module.name), inspect.isfunction)
@@ -187,9 +188,27 @@ def test_no_verdict_is_missing_here() -> None:
         and function.__module__ == module.name
         and inspect.get_annotations(function).get("return") == "Verdict"
     }
+
+
+def test_no_verdict_is_missing_here() -> None:
+    """A new function that gives a Verdict must be seen failing too: here, or in one of the files beside this one."""
+    found = _verdicts()
     beside = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*_seen_failing.py"))
     seen = {name for name in found if f"{name.rpartition('.')[2]}(" in beside}
     assert found == seen | {f"{case.judge.__module__}.{case.judge.__name__}" for case in CASES}
+
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "verdicts.md"
+
+
+def test_the_table_of_verdicts_has_every_one_and_says_where_it_fails() -> None:
+    """Every verdict has a row, or is spoken of; and the file that a row names is there and calls it."""
+    text = DOCUMENTED.read_text()
+    assert {name for name in _verdicts() if f"`{name.rpartition('.')[2]}`" not in text} == set()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `(\w+)` \|$", text, flags=re.MULTILINE)
+    assert rows
+    wrong = [row for row in rows if row[0] not in (Path(__file__).parent / f"{row[1]}_seen_failing.py").read_text()]
+    assert wrong == []
 
 
 DRAWS = 5000
