@@ -56,9 +56,19 @@ class Steady:
 
 
 def congested(
-    lab: Lab, sources: Sequence[str], sink: str, settings: RcSettings, steady: Steady, *, rate_bps: int
+    lab: Lab,
+    sources: Sequence[str],
+    sink: str,
+    settings: RcSettings,
+    steady: Steady,
+    *,
+    rate_bps: int,
+    longer: float = LONGER,
 ) -> Congested:
     """Let hosts send to one for as long as `steady` asks, each at `rate_bps` at most, and watch the port to it.
+
+    Args:
+        longer: each has so many times its share of the time to send; one that takes more than its share needs more.
 
     Raises TrafficError for a connection that fails, SpecError for hosts that are not there.
     """
@@ -66,7 +76,7 @@ def congested(
     near = lab.fabric.link_at(sink, "eth1").far(sink)
     port = near.node, near.name
     placement = ranks_on(lab, [*sources, sink], rate_bps=rate_bps)
-    graph = lasting_incast(sources, sink, LONGER * steady.end_s, rate_bps)
+    graph = lasting_incast(sources, sink, longer * steady.end_s, rate_bps)
     planned = plans(graph, placement, addresses(lab), rnic_with_faults(lab, settings), check=False)
     depths: list[int] = []
 
