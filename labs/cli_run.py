@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from labs.cli_options import dry_run_option, format_option
+from labs import run_dir
+from labs.cli_options import dry_run_option, format_option, lab_option, which
 from labs.errors import RunInvalid, SpecError
 from labs.output import say
 from labs.request import check_seed
@@ -61,6 +62,23 @@ def run(
     if played.exit_code == RunInvalid.exit_code:
         raise RunInvalid(f"the run cannot vouch for itself: {played.invalid_because}")
     return played.exit_code
+
+
+@click.command()
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The scenario file.")
+@lab_option
+@dry_run_option
+def record(out: Path, lab_name: str | None, dry_run: bool) -> None:
+    """Write the faults that were made on a lab by hand, with their times, as a scenario."""
+    from labs.scenarios import command
+
+    _check_writable(out)
+    text, count = command.recorded(which(lab_name))
+    if dry_run:
+        say(f"{count} faults would be written to {out}")
+        return
+    run_dir.write(out.absolute().parent, out.name, text)
+    say(f"{count} faults written to {out}: railbed run {out} plays them again")
 
 
 def _check_writable(*files: Path | None) -> None:

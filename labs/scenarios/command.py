@@ -14,11 +14,14 @@ from labs.lab import Lab, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, emit_line, emit_table, live_progress, say
 from labs.request import SEEDS, Request, choose_backend
 from labs.scenarios import report
+from labs.scenarios.by_hand import as_scenario, made_by_hand
 from labs.scenarios.load import catalog_names, load_scenario
 from labs.scenarios.play import Judged, Outcome, Repeats, repeat
 from labs.scenarios.scenario import Scenario
 from labs.scenarios.sites import check_lab, request_of
 from labs.status import SCHEMA
+from labs.telemetry.live import LiveTimeline
+from labs.telemetry.records import FaultEvent
 from topologies.fabric import Fabric
 
 
@@ -60,6 +63,14 @@ def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | N
         run_dir.write(markdown.absolute().parent, markdown.name, report.markdown(played))
     say(f"{one.scenario.name}: {played}; seed {one.seed}; {lab.run_dir / report.VERDICTS_FILE}")
     return played
+
+
+def recorded(name: str) -> tuple[str, int]:
+    """The faults of a running lab's timeline as a scenario file's text, and how many there are. Raises SpecError."""
+    lab = adopt_lab(name)
+    found = made_by_hand(LiveTimeline(lab.name, lab.run_dir).read().of(FaultEvent))
+    profile = lab.asic.profile.name if lab.asic is not None else None
+    return as_scenario(lab.rendered.spec.name, profile, found), len(found)
 
 
 def show_list(form: str) -> None:

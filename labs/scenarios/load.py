@@ -22,7 +22,7 @@ from typing import Any
 
 from labs.dataplane.load import load_profile
 from labs.errors import SpecError, Where
-from labs.faults import catalogue
+from labs.faults import catalogue, injecting
 from labs.faults.fault import check_sender, check_target
 from labs.load import KNOWN_KINDS, BgpEntry, bgp_of, check_bgp, load_lab
 from labs.scenarios import entries
@@ -302,6 +302,8 @@ def _check_fault(step: FaultStep, fabric: Fabric) -> None:
     """Refuse a fault that the catalogue or this fabric does not have; what else a lab refuses, it does when asked."""
     with _at("fault"):
         fault = catalogue.fault(step.fault)
+    if step.for_s is not None and step.for_s < injecting.LEAST_S:
+        raise SpecError(f"found {step.for_s:g} s", allowed=injecting.DURATION_RULE, where=Where(key="for"))
     with _at("params"):
         fault.read_params(step.params)
     with _at("target"):
