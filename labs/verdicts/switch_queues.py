@@ -64,18 +64,18 @@ def absorbed(counted: AsicCounters, *, queues: Sequence[int] = LOSSLESS) -> Verd
 
 
 def no_storms(counted: AsicCounters, *, priority: int | None = None) -> Verdict:
-    """Judge that no PFC watchdog took a queue for one in a storm.
+    """Judge that no PFC watchdog took a queue for one in a storm, before or meanwhile.
 
-    Bound: 0. Invalid when nothing was sent in a lossless class: a queue without packets cannot stand still.
+    Bound: 0 detections, and no queue that is in a storm still. Invalid when nothing was sent in a lossless class: a queue without packets cannot stand still.
     """
     own = [one for one in counted.queues if priority is None or one.queue == priority]
-    found = {str(one): one.storms_detected for one in own if one.storms_detected}
+    found = {str(one): max(one.storms_detected, 1) for one in own if one.storms_detected or one.stormed}
     sent = sum(one.sent_packets for one in own if one.queue in LOSSLESS or priority is not None)
     verdict = Verdict(
         "no queue is in a PFC storm",
         not found,
         Evidence(
-            f"{sum(found.values())} storms detected" if found else f"{sent} packets sent, no storm",
+            f"{sum(found.values())} storms" if found else f"{sent} packets sent, no storm",
             {"sent": sent, "storms": found},
             tuple(f"{where}: {count}" for where, count in found.items())[:MOST_ROWS],
         ),

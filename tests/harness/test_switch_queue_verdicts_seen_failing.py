@@ -46,5 +46,6 @@ def test_a_burst_is_kept() -> None:
 def test_a_storm_is_seen() -> None:
     assert outcome(no_storms(counted(queue(3, 100)))) is True
     assert outcome(no_storms(counted(queue(3, 100, storms_detected=1)), priority=3)) is False
+    assert outcome(no_storms(counted(queue(3, 100, stormed=True)), priority=3)) is False  # detected before
     assert outcome(no_storms(counted(queue(3, 100), queue(4, 9, storms_detected=1)), priority=3)) is True
     assert outcome(no_storms(counted(queue(0, 100)))) == "INVALID"
