@@ -66,7 +66,8 @@ def absorbed(counted: AsicCounters, *, queues: Sequence[int] = LOSSLESS) -> Verd
 def no_storms(counted: AsicCounters, *, priority: int | None = None) -> Verdict:
     """Judge that no PFC watchdog took a queue for one in a storm, before or meanwhile.
 
-    Bound: 0 detections, and no queue that is in a storm still. Invalid when nothing was sent in a lossless class: a queue without packets cannot stand still.
+    Bound: 0 detections, and no queue that is in a storm still. Invalid when nothing was sent in a lossless class: a
+    queue without packets cannot stand still.
     """
     own = [one for one in counted.queues if priority is None or one.queue == priority]
     found = {str(one): max(one.storms_detected, 1) for one in own if one.storms_detected or one.stormed}
