@@ -17,7 +17,7 @@ time of ten, on that side, this is five claims × 0.1⁶ = 5e-6. B's delay is be
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -37,20 +37,22 @@ ROUNDS, CONFIDENCE = (8, 0.95) if os.environ.get("RAILBED_NIGHTLY") else (6, 0.8
 B_CONNECT_S = 11
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One recorded run of each, below the current folder; B's switches gather for a second."""
-    monkeypatch.chdir(tmp_path)
     original = recipe._context
 
     def slowed(node: Node, fabric: Fabric, spec: LabSpec) -> dict[str, object]:
         slow = {"coalesce_ms": 1000} if spec.bgp.connect_s == B_CONNECT_S else {}
         return {**original(node, fabric, spec), **slow}
 
-    monkeypatch.setattr(recipe, "_context", slowed)
-    for name, connect in (("cmp-old", 10), ("cmp-new", B_CONNECT_S)):
-        Path(f"{name}.yaml").write_text(f"fabric: {FABRIC}\nbgp: {{connect: {connect}}}\n")
-        open_lab(Request(f"{name}.yaml", backend="netns", name=name, owned=True)).lab.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("compared"))
+        patch.setattr(recipe, "_context", slowed)
+        for name, connect in (("cmp-old", 10), ("cmp-new", B_CONNECT_S)):
+            Path(f"{name}.yaml").write_text(f"fabric: {FABRIC}\nbgp: {{connect: {connect}}}\n")
+            open_lab(Request(f"{name}.yaml", backend="netns", name=name, owned=True)).lab.close()
+        yield
 
 
 def judged(a: str, b: str) -> Mapping[str, Verdict]:
