@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from labs.ecmp_taps import Packet, Ways, ways_taken
@@ -99,7 +100,8 @@ def _draws(lab: Lab, src: str | None, dst: str | None, flows: int, draws: int, s
     ends = [link.far(leaf) for link in lab.fabric.uplinks(leaf)]
     if len(ends) < 2:
         raise SpecError(f"{leaf} has {len(ends)} uplinks", allowed="2 or more: there is nothing to choose")
-    lab.node(near).kernel("ping", "-c", "1", "-W", "2", five_tuple(lab, near, far).dst)
+    flow = five_tuple(lab, near, far)
+    lab.node(near).kernel("ping", "-c", "1", "-W", "2", flow.dst)
     chance = random.Random(lab.seed if seed is None else seed)  # noqa: S311 - to be repeated, not a secret
     counts: list[Mapping[str, int]] = []
     missing = 0
@@ -107,7 +109,7 @@ def _draws(lab: Lab, src: str | None, dst: str | None, flows: int, draws: int, s
     for first in range(0, draws, together):
         sets = [_source_ports(chance, flows) for _ in range(first, min(draws, first + together))]
         packets = [
-            Packet(five_tuple(lab, near, far, sport=port), queue_pair=1 + at * flows + place)
+            Packet(replace(flow, sport=port), queue_pair=1 + at * flows + place)
             for at, ports in enumerate(sets)
             for place, port in enumerate(ports)
         ]

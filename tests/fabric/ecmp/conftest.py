@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -29,9 +30,8 @@ def flows(lab: Lab) -> Callable[..., list[Packet]]:
 
     def make(src: str, dst: str, count: int, *, family: int = 4, dscp: int = 3, first: int = 20_000) -> list[Packet]:
         # A neighbour that is not known yet holds packets back.
-        lab.node(src).kernel("ping", "-c", "1", "-W", "2", five_tuple(lab, src, dst, family=family).dst)
-        return [
-            Packet(five_tuple(lab, src, dst, sport=first + number, family=family), dscp=dscp) for number in range(count)
-        ]
+        flow = five_tuple(lab, src, dst, family=family)
+        lab.node(src).kernel("ping", "-c", "1", "-W", "2", flow.dst)
+        return [Packet(replace(flow, sport=first + number), dscp=dscp) for number in range(count)]
 
     return make
