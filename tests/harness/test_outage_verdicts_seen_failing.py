@@ -244,9 +244,15 @@ def test_maintenance_that_loses_nothing() -> None:
 
 
 def test_one_lost_packet_is_seen() -> None:
-    verdict = nothing_lost(timeline(*fault(), *OWN, gap("own", S, S + MS, 1)), LINK)
+    verdict = nothing_lost(timeline(*fault(), *OWN, gap("own", S, S + MS, 1), CALM), LINK)
     assert not verdict
     assert "1 packets were lost" in verdict.evidence.summary
+
+
+def test_a_packet_lost_while_daemons_got_no_time_is_no_finding() -> None:
+    starved = HostRecord(t=2 * S, duration_s=1.5, steal=0.0, steal_worst=0.0, starved_s=0.1)
+    said = timeline(*fault(), *OWN, gap("own", S, S + MS, 1), starved)
+    assert "starved" in because(nothing_lost(said, LINK))
 
 
 def test_no_loss_where_nothing_was_probed_proves_nothing() -> None:
