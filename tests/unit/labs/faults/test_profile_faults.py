@@ -1,4 +1,4 @@
-"""Faults of a profile, laid over it and taken away, also after a crash at any moment in between."""
+"""Faults of a profile, laid over it and taken away, also after a crash at any moment in between; what is refused."""
 
 from __future__ import annotations
 
@@ -142,6 +142,12 @@ def test_what_somebody_set_meanwhile_stays(lab: Lab) -> None:
         ("dscp-map-mismatch", "leaf1", {"dscp": "64"}, "dscp=64"),
         ("buffer-alpha", "leaf1", {"dynamic_th": "8"}, "dynamic_th=8"),
         ("buffer-alpha", "host1", {}, "host1 is no switch"),
+        ("slow-receiver", "host1", {"xon": "9", "xoff": "9"}, "xon=9"),
+        ("slow-receiver", "host1", {"share": "0"}, "share=0"),
+        ("slow-receiver", "leaf1", {}, "leaf1 is no host"),
+        ("nic-pfc-storm", "host1", {"priority": "8"}, "priority=8"),
+        ("fixed-source-port", "", {"host": "leaf1"}, "host=leaf1"),
+        ("fixed-source-port", "host1", {}, "target 'host1'"),
     ],
 )
 def test_what_is_no_such_fault_is_refused(lab: Lab, name: str, target: str, params: dict[str, str], said: str) -> None:
