@@ -51,7 +51,7 @@ def begin(
 ) -> None:
     """Start the Recorder of a lab that is about to be made; `processes` is the journal's entry with its start token.
 
-    The nodes need not be there yet, and nobody waits for it: until the lab is up it yields to whatever else runs.
+    The nodes need not be there yet, and nobody waits for it: while it starts it yields to whatever else runs.
     """
     timeline = run_dir.write(run_path, TIMELINE, "")
     told = Listening(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from labs.errors import CapabilityMissing, LabError, RunInvalid, SpecError
+from labs.telemetry.live import read_first
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
+from labs.verdicts import recovered as _recovered
 from labs.verdicts.balance import completion, in_order
 from labs.verdicts.bandwidth import busbw_reached
 from labs.verdicts.cabling import Neighbor, SizeProbe, every_size_passes, wired_as_planned
@@ -15,7 +17,6 @@ from labs.verdicts.flows import no_flow_lost_for_good, path_prediction
 from labs.verdicts.imbalance import busiest_member, collisions
 from labs.verdicts.pfc import Measured, incast_goodput, lossless, pause_share, reaction, watchdog_timing
 from labs.verdicts.polarisation import handed, hash_entropy, tiers_spread
-from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
 from labs.verdicts.repeats import Repeat, kept_in
 from labs.verdicts.routes import routes_match
 from labs.verdicts.signals import (
@@ -47,6 +48,12 @@ from traffic.operations import (
     ring_all_reduce,
 )
 from traffic.pauses import quanta_of
+
+# The fixture `timeline` is that of a running lab: it is read when it is judged.
+recovered = read_first(_recovered.recovered)
+came_back = read_first(_recovered.came_back)
+detected_within = read_first(_recovered.detected_within)
+nothing_lost = read_first(_recovered.nothing_lost)
 
 __all__ = [
     "FALSE_ALARM",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from labs.errors import NotReady
 from labs.telemetry import telling
@@ -12,6 +15,8 @@ from labs.telemetry.telling import Written
 from labs.telemetry.timeline import Timeline, read_timeline
 
 FILE = "timeline.jsonl"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class LiveTimeline:
@@ -60,3 +65,13 @@ class LiveTimeline:
     def recorder(self) -> Written | None:
         """How the Recorder itself fares; None when it does not answer."""
         return telling.answers(self._lab_name)
+
+
+def read_first(judge: Callable[Concatenate[Timeline, P], R]) -> Callable[Concatenate[Timeline | LiveTimeline, P], R]:
+    """The same function of a timeline, which may be that of a running lab as well: it is read then, once."""
+
+    @wraps(judge)
+    def judged(timeline: Timeline | LiveTimeline, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return judge(timeline.read() if isinstance(timeline, LiveTimeline) else timeline, *args, **kwargs)
+
+    return judged

@@ -1,4 +1,4 @@
-r"""TIMELINE-1..7: what happens in a fabric stands in its timeline, in order, and to the millisecond.
+r"""TIMELINE-1..8: what happens in a fabric stands in its timeline, in order, and to the millisecond.
 
   spine1    spine2
   /    \    /    \        cut: leaf1:spine1, at leaf1's end
@@ -33,7 +33,7 @@ from labs.telemetry.records import (
     SessionEvent,
 )
 from labs.telemetry.timeline import Timeline
-from labs.testing import wait_until
+from labs.testing import recovered, wait_until
 
 MS = 1_000_000
 pytestmark = pytest.mark.lab("clos_frr")
@@ -197,3 +197,8 @@ def test_a_node_that_goes_and_comes_is_heard_again(lab: Lab, timeline: LiveTimel
 def carriers(seen: Timeline, port: str) -> list[bool]:
     """What leaf4's port said of its carrier."""
     return [event.up for event in seen.of(LinkEvent) if (event.node, event.port) == ("leaf4", port)]
+
+
+def test_what_is_judged_is_read_then(lab: Lab, timeline: LiveTimeline) -> None:
+    """TIMELINE-8: a verdict takes the fixture as it is. Nothing was cut here, so there is nothing to judge: INVALID."""
+    assert not recovered(timeline, lab.fabric.uplinks("leaf1")[0], within=0.2).valid
