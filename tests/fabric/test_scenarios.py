@@ -5,11 +5,16 @@ That a scenario can fail is seen in tests/harness/test_cli_run.py, and here: the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from labs.pytest_scenarios import PlaysScenario
 
 
-@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger", "link_down_recovery", "hash_collisions")
+TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
+
+
+@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger", "link_down_recovery", "hash_collisions", TIMED)
 def test_scenario(scenario: PlaysScenario) -> None:
     scenario.verify()
