@@ -11,7 +11,6 @@ import pytest
 
 from labs.pytest_scenarios import PlaysScenario
 
-
 TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
 
 
