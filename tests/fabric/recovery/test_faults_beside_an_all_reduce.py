@@ -58,7 +58,6 @@ def test_carrier_loss(lab: Lab, faults: Faults, repeats: int) -> None:
     assert came_back(seen.timeline, LINK, within=BACK_WITHIN)
     assert seen.collective is not None
     assert (seen.collective.error, seen.collective.wrong or 0) == (None, 0)
-    assert seen.stall_s is not None
     # Its own stall is another number: by its time-outs, and by which of its flows cross the link.
     assert seen.stall_s is not None
 
