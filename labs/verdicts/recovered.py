@@ -66,7 +66,7 @@ def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Se
             },
             tuple(str(one) for one in ranked if one.lost or one.crosses)[:MOST_ROWS],
         ),
-        budget_s=within,
+        budget_s=_limit(within, held=not late),
         watched=True,
     )
     undecided = [one for one in late if one.least_s <= within]
@@ -119,7 +119,7 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
             {"flows": len(found), "away": len(away), "never_heard_again": len(open_ended)},
             tuple(str(one) for one in (*away, *found))[:MOST_ROWS],
         ),
-        budget_s=within,
+        budget_s=_limit(within, held=not away and not open_ended),
         watched=True,
     )
     if not timeline.of(RouteEvent):
@@ -148,7 +148,7 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
             {"flows": len({one.flow for one in found}), "crossing": len(crossing), "losing": len(lost)},
             tuple(str(one) for one in lost)[:MOST_ROWS],
         ),
-        budget_s=BFD_S,
+        budget_s=_limit(BFD_S, held=not lost),
     )
     if not crossing:
         return verdict.invalid(f"no probed flow goes through {name}")
@@ -247,6 +247,11 @@ def _repeat(timeline: Timeline, turn: Span, longest: Outage, budget_s: float) ->
         return Repeat(longest.most_s, f"out {_ms(longest.least_s)} to {_ms(longest.most_s)}: a late sender")
     broken = Verdict("in time", held=False, evidence=Evidence(str(longest)), budget_s=budget_s)
     return Repeat(longest.most_s, certified(broken, timeline, [turn]).invalid_because)
+
+
+def _limit(budget_s: float, *, held: bool) -> float | None:
+    """What starvation is judged by: nothing where the limit was kept, for kernels and daemons stamped what they saw."""
+    return None if held else budget_s
 
 
 def _nothing(claim: str, budget_s: float | None, because: str) -> Verdict:

@@ -54,7 +54,8 @@ def kept_in(
             },
             tuple(f"invalid: {reason}" for reason in reasons),
         ),
-        budget_s=budget_s,
+        # Each repeat was judged with its own starvation: what is left was kept, or broken on a sound workstation.
+        budget_s=None,
     )
     hopeless = len(valid) - kept > max(len(valid), least_valid) - needed
     if len(valid) < least_valid and not hopeless:
