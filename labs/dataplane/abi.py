@@ -69,6 +69,8 @@ class Match(IntFlag):
     DPORT = 8
     PROTOCOL = 16
     ALL = 32
+    BGP = 64
+    BFD = 128
 
 
 class EventKind(IntEnum):

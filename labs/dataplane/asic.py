@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ctypes import sizeof
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from labs.dataplane.maps import read_maps
 from labs.dataplane.plan import LabPlan, PortPlan, plan
 from labs.dataplane.profile import Profile
 from labs.dataplane.slots import empty_slots, free_slots, profile_slots
+from labs.dataplane.wires import WIRE_WORDS, Impairment, wire_words
 from labs.errors import DeployFailed, NotReady
 from labs.journal import Change, Journal
 from labs.run_dir import write
@@ -49,21 +50,6 @@ class Place:
 
     netns: Path
     netdevs: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Impairment:
-    """What goes wrong on the wire into a port. Probabilities 0 to 1.
-
-    `every` drops each n-th frame. `blackhole` drops IPv4 packets whose five-tuple has these values (``src``, ``dst``,
-    ``sport``, ``dport``, ``protocol``), or everything when it is empty; None is none.
-    """
-
-    lose: float = 0.0
-    corrupt: float = 0.0
-    bad_fcs: float = 0.0
-    every: int = 0
-    blackhole: Mapping[str, str | int] | None = None
 
 
 class SoftAsic:
@@ -149,10 +135,29 @@ class SoftAsic:
 
     def impair(self, node: str, port: str, wrong: Impairment) -> None:
         """Make the wire into a port lose, corrupt or swallow frames; ``Impairment()`` ends it."""
-        number = self.port(node, port).number
-        chances = {name: _fraction(name, getattr(wrong, name)) for name in ("lose", "corrupt", "bad_fcs")}
-        words = {"port": number, **chances, "every": wrong.every, **_match(wrong.blackhole)}
-        tell(self.lab, ["impair " + " ".join(f"{name}={value}" for name, value in words.items())])
+        self.rewire(node, port, wire_words(wrong))
+
+    def wire(self, node: str, port: str) -> Mapping[str, int]:
+        """What is wrong with the wire into a port now, as `rewire` takes it. Raises NotReady."""
+        size, number = sizeof(abi.Impairment), self.port(node, port).number
+        found = read_maps(place.maps(self.lab), {"impairments": size})["impairments"]
+        wire = abi.Impairment.from_buffer_copy(found, number * size)
+        return {name: int(getattr(wire, name)) for name in WIRE_WORDS}
+
+    def rewire(self, node: str, port: str, words: Mapping[str, int]) -> None:
+        """Set what is wrong with the wire into a port, in asicd's own words. Raises NotReady."""
+        told = {"port": self.port(node, port).number, **words}
+        tell(self.lab, ["impair " + " ".join(f"{name}={value}" for name, value in told.items())])
+
+    def rate(self, node: str, port: str) -> int:
+        """At which rate a port sends now, in bit/s. Raises NotReady."""
+        return int(self._states()[self.port(node, port).number].rate_bps)
+
+    def turn(self, rates: Mapping[tuple[str, str], int]) -> None:
+        """Turn ports to other rates, in bit/s by (node, port); their profiles stay. Raises NotReady."""
+        states = self._states()
+        numbers = {self.port(*where).number: rate_bps for where, rate_bps in rates.items()}
+        tell(self.lab, [f"apply port={n} profile={states[n].profile} rate={bps}" for n, bps in numbers.items()])
 
     def slow_receiver(
         self, host: str, port: str, drain_bps: int, *, xoff: int = 200_000, xon: int = 100_000, limit: int = 2_000_000
@@ -331,37 +336,3 @@ def _keep(run_dir: Path, profile: Profile) -> None:
     for old in folder.glob("*.json"):
         if old.name != name:
             old.unlink()
-
-
-def _fraction(name: str, chance: float) -> int:
-    if not 0 <= chance <= 1:
-        raise SpecError(f"{name} {chance}", allowed="a probability, 0 to 1")
-    return round(chance * 2**32)
-
-
-def _address(text: str | int) -> int:
-    return int.from_bytes(socket.inet_aton(str(text)), "little")
-
-
-_FIELDS: Mapping[str, tuple[str, abi.Match, Callable[[str | int], int]]] = {
-    "src": ("saddr", abi.Match.SADDR, _address),
-    "dst": ("daddr", abi.Match.DADDR, _address),
-    "sport": ("sport", abi.Match.SPORT, lambda value: socket.htons(int(value))),
-    "dport": ("dport", abi.Match.DPORT, lambda value: socket.htons(int(value))),
-    "protocol": ("protocol", abi.Match.PROTOCOL, int),
-}
-
-
-def _match(flow: Mapping[str, str | int] | None) -> Mapping[str, int]:
-    """A blackhole's five-tuple as asicd takes it: network byte order, as a little-endian program reads it."""
-    found = {"saddr": 0, "daddr": 0, "sport": 0, "dport": 0, "protocol": 0}
-    if flow is None:
-        return {"match": 0, **found}
-    if unknown := set(flow) - set(_FIELDS):
-        raise SpecError(f"blackhole by {min(unknown)}", allowed=", ".join(_FIELDS))
-    bits = 0 if flow else int(abi.Match.ALL)
-    for name, value in flow.items():
-        field, bit, encoded = _FIELDS[name]
-        found[field] = encoded(value)
-        bits |= int(bit)
-    return {"match": bits, **found}

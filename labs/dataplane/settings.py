@@ -12,8 +12,8 @@ from ctypes import LittleEndianStructure, sizeof
 from labs.dataplane import abi, place
 from labs.dataplane.maps import read_maps
 from labs.dataplane.plan import LabPlan
+from labs.dataplane.wires import WIRE_WORDS
 
-WIRE = ("lose", "corrupt", "bad_fcs", "every", "match", "saddr", "daddr", "sport", "dport", "protocol")
 RECEIVER = ("drain_bps", "xoff_bytes", "xon_bytes", "limit_bytes")
 
 
@@ -34,7 +34,7 @@ def settings(lab: str, plan: LabPlan) -> Iterator[str]:
         state, wire, slow = (entry(name, port.number) for name in ("ports", "impairments", "receivers"))
         profile = entry("profiles", int(state.profile))
         said = hashlib.sha256(bytes(profile)).hexdigest()[:16]
-        wrong = " ".join(f"{name}={getattr(wire, name)}" for name in WIRE)
+        wrong = " ".join(f"{name}={getattr(wire, name)}" for name in WIRE_WORDS)
         # What a receiver holds back is of no account while it does not.
         drains = " ".join(f"{name}={getattr(slow, name)}" for name in RECEIVER) if slow.drain_bps else "none"
         rate = int(state.rate_bps)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scipy.stats import binom
 
@@ -129,6 +130,25 @@ def test_fragments_have_no_ports(bench: Bench, udp: Callable[..., bytes]) -> Non
     assert bench.ingress(PORT, bytes(frame)).verdict == DROP
     frame[20:22] = (0x0001).to_bytes(2)  # fragment offset 8
     assert bench.ingress(PORT, bytes(frame)).verdict == PASS
+
+
+def tcp_frame(sport: int, dport: int, *, v6: bool) -> bytes:
+    return bytes(Ether() / (IPv6() if v6 else IP()) / TCP(sport=sport, dport=dport) / bytes(40))
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("bits", [Match.BGP, Match.BFD, Match.BGP | Match.BFD])
+def test_only_what_keeps_sessions_is_lost(bench: Bench, udp: Callable[..., bytes], bits: Match, *, v6: bool) -> None:
+    wire = bench.impairments[PORT]
+    wire.match = bits
+    bgp = [tcp_frame(179, 40000, v6=v6), tcp_frame(40000, 179, v6=v6)]
+    bfd = [udp(v6=v6, sport=49152, dport=port) for port in (3784, 3785)]
+    data = [udp(v6=v6), udp(v6=v6, sport=179, dport=179), tcp_frame(3784, 3784, v6=v6)]
+    data += [udp(v6=v6, dport=3786), bytes(Ether(type=0x0806) / bytes(46))]
+    assert {bench.ingress(PORT, frame).verdict for frame in bgp} == {DROP if bits & Match.BGP else PASS}
+    assert {bench.ingress(PORT, frame).verdict for frame in bfd} == {DROP if bits & Match.BFD else PASS}
+    assert {bench.ingress(PORT, frame).verdict for frame in data} == {PASS}
+    assert wire.blackholed == 2 * bits.bit_count()
 
 
 # --- corruption

@@ -185,7 +185,7 @@ static int do_impair(struct asic *asic, const struct command *command, struct re
 					{"corrupt", 1ULL << 32, &corrupt},
 					{"bad_fcs", 1ULL << 32, &bad_fcs},
 					{"every", UINT32_MAX, &every},
-					{"match", 63, &match},
+					{"match", 255, &match},
 					{"saddr", UINT32_MAX, &saddr},
 					{"daddr", UINT32_MAX, &daddr},
 					{"sport", UINT16_MAX, &sport},

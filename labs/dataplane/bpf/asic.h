@@ -238,6 +238,8 @@ enum match {
 	MATCH_DPORT = 8,
 	MATCH_PROTOCOL = 16,
 	MATCH_ALL = 32,		/* every frame, the control plane's too; PFC has been taken out before */
+	MATCH_BGP = 64,		/* TCP from or to port 179, IPv4 and IPv6; whatever the five-tuple above says */
+	MATCH_BFD = 128,	/* UDP to 3784 or 3785, the same */
 };
 
 /* A host that takes packets slower than its port's rate. Virtual: packets are not held back, only counted. */

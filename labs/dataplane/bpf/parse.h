@@ -61,4 +61,27 @@ static __always_inline int flow4_of(struct __sk_buff *skb, struct flow4 *flow)
 	return 0;
 }
 
+/* What keeps sessions: MATCH_BGP, MATCH_BFD, or 0 for all else. Routing software sends neither with IPv6 extensions. */
+static __always_inline int control_of(struct __sk_buff *skb)
+{
+	__u32 transport = ETH_HLEN + 40;
+	__u8 first, protocol;
+	__be16 ports[2];
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, &first, 1) || bpf_skb_load_bytes(skb, ETH_HLEN + 9, &protocol, 1))
+			return 0;
+		transport = ETH_HLEN + (first & 15) * 4;
+	} else if (skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, ETH_HLEN + 6, &protocol, 1)) {
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, transport, ports, sizeof(ports)))
+		return 0;
+	if (protocol == 6 && (ports[0] == bpf_htons(179) || ports[1] == bpf_htons(179)))
+		return MATCH_BGP;
+	if (protocol == 17 && (ports[1] == bpf_htons(3784) || ports[1] == bpf_htons(3785)))
+		return MATCH_BFD;
+	return 0;
+}
+
 #endif

@@ -9,6 +9,8 @@ static __always_inline int blackholed(struct __sk_buff *skb, const struct impair
 
 	if (wire->match & MATCH_ALL)
 		return 1;
+	if (wire->match & (MATCH_BGP | MATCH_BFD))
+		return control_of(skb) & wire->match;
 	if (flow4_of(skb, &flow))
 		return 0;
 	return !((wire->match & MATCH_SADDR && flow.saddr != wire->saddr) ||
