@@ -20,7 +20,7 @@ from labs.lab import Lab, reach_lab
 Verb = Callable[[Lab, Mapping[str, Any]], None]
 
 # Where faults are: each module has FAULTS, and VERBS for the undos of its own steps.
-FAMILIES = ("labs.faults.links", "labs.faults.qos", "labs.faults.nics")
+FAMILIES = ("labs.faults.links", "labs.faults.wires", "labs.faults.qos", "labs.faults.nics")
 
 
 @cache

@@ -24,10 +24,11 @@ import pytest
 from labs import kernel
 from labs.dataplane import place
 from labs.dataplane.abi import PortState
-from labs.dataplane.asic import HOOK, Impairment, SoftAsic, tell
+from labs.dataplane.asic import HOOK, SoftAsic, tell
 from labs.dataplane.intent import BufferProfile
 from labs.dataplane.load import load_profile
 from labs.dataplane.maps import read_maps
+from labs.dataplane.wires import Impairment
 from labs.kinds import driver
 from labs.lab import Lab, open_lab
 from labs.load_bridge import five_tuple, send, sending

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from labs.dataplane.asic import Impairment, SoftAsic
+from labs.dataplane.asic import SoftAsic
 from labs.dataplane.ecmp_state import live_ecmp
+from labs.dataplane.wires import Impairment
 from labs.lab import Lab
 from labs.load_bridge import five_tuple, let_pass, sending
 from labs.pytest_plugin import Faults

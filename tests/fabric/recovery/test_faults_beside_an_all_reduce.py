@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from labs import recovery_bridge as bridge
-from labs.dataplane.asic import Impairment
+from labs.dataplane.wires import Impairment
 from labs.kinds import driver
 from labs.lab import Lab
 from labs.probing import Way, around

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labs import recovery_bridge as bridge
-from labs.dataplane.asic import Impairment
+from labs.dataplane.wires import Impairment
 from labs.lab import Lab
 from labs.probing import Way
 from labs.testing import SECOND, detected_within, recovered

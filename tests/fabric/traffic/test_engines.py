@@ -14,7 +14,8 @@ from __future__ import annotations
 import pytest
 
 from labs.collective_bridge import flow_lines, play, ranks_on
-from labs.dataplane.asic import Impairment, SoftAsic
+from labs.dataplane.asic import SoftAsic
+from labs.dataplane.wires import Impairment
 from labs.lab import Lab
 from labs.testing import KIB, MIB
 from traffic.bounds import placed_ideal_s

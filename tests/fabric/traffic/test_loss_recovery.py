@@ -15,7 +15,8 @@ from dataclasses import replace
 import pytest
 
 from labs.congestion_bridge import recovered
-from labs.dataplane.asic import Impairment, SoftAsic
+from labs.dataplane.asic import SoftAsic
+from labs.dataplane.wires import Impairment
 from labs.lab import Lab
 from labs.testing import MBIT
 from labs.verdicts.recovery import goodput_share, livelock

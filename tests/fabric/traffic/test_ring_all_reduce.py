@@ -31,7 +31,8 @@ import pytest
 
 from labs import lease
 from labs.collective_traffic import CollectiveResult
-from labs.dataplane.asic import Impairment, SoftAsic
+from labs.dataplane.asic import SoftAsic
+from labs.dataplane.wires import Impairment
 from labs.lab import Lab
 from labs.testing import MBIT, MIB, Operation, RcSettings, ring_all_reduce
 from labs.traffic_bridge import LabTraffic
