@@ -208,16 +208,22 @@ def test_corruption_is_counted_and_found(lab: Lab, faults: Faults, traffic: LabT
 @pytest.mark.lab("clos_frr")
 @pytest.mark.usefixtures("clean")
 def test_a_degraded_link_carries_its_share(lab: Lab, faults: Faults, traffic: LabTraffic) -> None:
-    """A link that bulk TCP fills carries a quarter of what it did, within 15 %: TCP's own sawtooth is in both."""
+    """A link that bulk TCP fills carries a quarter of its rate; sound, it carries twice what a quarter could.
+
+    During: no more than the quarter, but for a tenth that was in queues and socket buffers when the second was over;
+    no less than 80 % of it, as TCP has to find it within that second. Sound: half of the rate at least, as a busy
+    workstation may not manage more.
+    """
     plan = permutation(lab.fabric.hosts[:2], stride=1, duration_s=1.0, streams=2)
+    of_a_second = lab.fabric.link("leaf1:host1").rate_bps / 8
 
-    def delivered() -> float:
-        return float(sum(flow.received_bytes for flow in traffic.run(plan) if flow.flow.dst == "host1"))
+    def share() -> float:
+        return sum(flow.received_bytes for flow in traffic.run(plan) if flow.flow.dst == "host1") / of_a_second
 
-    whole = delivered()
+    assert share() > 0.5
     with faults.rate_degrade("leaf1:host1", fraction=0.25):
-        assert delivered() / whole == pytest.approx(0.25, rel=0.15)
-    assert delivered() / whole == pytest.approx(1.0, rel=0.15)
+        assert 0.8 * 0.25 < share() < 1.1 * 0.25
+    assert share() > 0.5
 
 
 @pytest.mark.lab("clos_frr")
