@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,19 +278,20 @@ class Lab:
         self._set_state(node, NodeState.PAUSED)
 
     def _set_state(self, node: str | Node, state: NodeState) -> None:
-        """Change a node's state; links that a fault has set down stay down."""
+        with index.locked(self.name, wait=True):
+            index.read(self.name)
+            self.power(node, state)
+
+    def power(self, node: str | Node, state: NodeState) -> None:
+        """Change a node's state, for who holds the lab's lock; links that a fault has set down stay down."""
         live = self.node(node)
-        with ExitStack() as stack:
-            with index.locked(self.name, wait=True):
-                index.read(self.name)
-                stack.enter_context(lease.changing(self.name, f"making {live.name} {state}"))
-                if self.asic is not None and state is NodeState.STOPPED:
-                    self.asic.leave(live.name)
-                self.deployment.set_state(live.name, state)
-                if self.asic is not None and state is NodeState.RUNNING:
-                    self.asic.refresh()
-                cut = index.cut_ports(self.name)
-            for at, netdev in cut:
+        with lease.changing(self.name, f"making {live.name} {state}"):
+            if self.asic is not None and state is NodeState.STOPPED:
+                self.asic.leave(live.name)
+            self.deployment.set_state(live.name, state)
+            if self.asic is not None and state is NodeState.RUNNING:
+                self.asic.refresh()
+            for at, netdev in index.cut_ports(self.name):
                 if at == live.name and state is NodeState.RUNNING:
                     with kernel.inside_netns(self.deployment.netns(at)):
                         kernel.set_link(netdev, up=False)

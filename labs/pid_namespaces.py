@@ -38,6 +38,24 @@ def _in_namespace(inode: int) -> set[int]:
     return found
 
 
+def outside(netns: Path, inside: int, name: str) -> int | None:
+    """The workstation's pid of the process called `name` that a node, by its network namespace, counts as `inside`."""
+    network = netns.stat().st_ino
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError):
+                status = Path(entry.path, "status").read_text().splitlines()
+                facts = {key: rest.strip() for key, _, rest in (line.partition(":") for line in status)}
+                counted = facts["NSpid"].split()[-1]
+                if facts["Name"] == name and counted == str(inside) and _in_network(entry.path, network):
+                    return int(entry.name)
+    return None
+
+
+def _in_network(process: str, inode: int) -> bool:
+    return Path(process, "ns/net").stat().st_ino == inode
+
+
 def _status(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

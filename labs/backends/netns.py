@@ -32,7 +32,7 @@ from labs.journal import Change, Entry, Journal
 from labs.kinds import recipe
 from labs.pid_namespaces import frozen_by_namespace, held
 from labs.spec import RenderedLab
-from labs.undo import NETNS_DIR, TOKEN_VARIABLE, identity, is_process, kill_until_gone
+from labs.undo import NETNS_DIR, TOKEN_VARIABLE, carriers, identity, is_process, kill_until_gone
 from topologies import addressing
 
 # Booting is bound by the CPU (daemons starting); twice as many as cores keeps them busy while one waits.
@@ -146,8 +146,15 @@ class NetnsDeployment:
     def _init(self, node: str) -> int:
         fact = self._inits.get(node)
         if fact is None or not is_process(fact):
+            self._learn(*self._recorded())  # another process may have started it since
+            fact = self._inits.get(node)
+        if fact is None or not is_process(fact):
             raise NotReady(f"{node} is stopped")
         return int(str(fact["pid"]))
+
+    def _recorded(self) -> tuple[Mapping[str, object], ...]:
+        entries = Journal(self._journal.path).open_entries()
+        return next((entry.facts for entry in entries if entry.n == self._processes.n), ())
 
     def set_state(self, node: str, state: NodeState) -> None:
         """See Deployment. A stopped node keeps its namespace and cables, but no process, address or carrier."""
@@ -166,8 +173,24 @@ class NetnsDeployment:
         if state is NodeState.STOPPED:
             self._cut_power(node)
             return
-        with _launcher(str(self._processes.change.args["token"])) as launcher:
+        token = str(self._processes.change.args["token"])
+        self._bury(node, token)
+        with _launcher(token) as launcher:
             self.start_up(launcher, [node], lambda _: None)
+
+    def _bury(self, node: str, token: str) -> None:
+        """End what a start that was killed half-way has left: two sets of daemons would share the node's kernel."""
+        inside, mark = self.netns(node).stat().st_ino, f"{TOKEN_VARIABLE}={token}".encode()
+
+        def left() -> set[int]:
+            found = set()
+            for pid in carriers({mark}):
+                with suppress(OSError):
+                    if Path(f"/proc/{pid}/ns/net").stat().st_ino == inside:
+                        found.add(pid)
+            return found
+
+        kill_until_gone(left)
 
     def _cut_power(self, node: str) -> None:
         init = self._init(node)

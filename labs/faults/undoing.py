@@ -20,7 +20,16 @@ from labs.lab import Lab, reach_lab
 Verb = Callable[[Lab, Mapping[str, Any]], None]
 
 # Where faults are: each module has FAULTS, and VERBS for the undos of its own steps.
-FAMILIES = ("labs.faults.links", "labs.faults.wires", "labs.faults.qos", "labs.faults.nics")
+FAMILIES = (
+    "labs.faults.links",
+    "labs.faults.wires",
+    "labs.faults.nodes",
+    "labs.faults.daemons",
+    "labs.faults.routing",
+    "labs.faults.hashing",
+    "labs.faults.qos",
+    "labs.faults.nics",
+)
 
 
 @cache

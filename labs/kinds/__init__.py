@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, cast
 
-from labs.errors import SpecError
+from labs.errors import CapabilityMissing, SpecError
 
 if TYPE_CHECKING:  # the pure half must not pull in the live half
-    from labs.kinds.base import Driver, Recipe
+    from labs.kinds.base import Driver, Recipe, Software
 
 # kind -> the package with its recipe.py (pure) and driver.py (live). Import paths, so that rendering stays pure.
 KINDS: Mapping[str, str] = MappingProxyType(
@@ -31,6 +32,13 @@ def recipe(kind: str) -> Recipe:
 def driver(kind: str) -> Driver:
     """The live half of a kind. Raises SpecError that lists all kinds."""
     return cast("Driver", _half(kind, "driver").DRIVER)
+
+
+def software(kind: str) -> Software:
+    """What can be done to the routing software of a kind. Raises CapabilityMissing for one without."""
+    if kind in KINDS and find_spec(f"{KINDS[kind]}.software") is None:
+        raise CapabilityMissing("daemons", f"railbed knows of no routing software on nodes of kind {kind}")
+    return cast("Software", _half(kind, "software").SOFTWARE)
 
 
 @cache

@@ -84,3 +84,23 @@ class Driver(Protocol):
     def shell(self) -> tuple[str, ...]:
         """The command that a person wants on this node."""
         ...
+
+
+class Software(Protocol):
+    """What faults do to the routing software of a node, for kinds that have any. Each raises NotReady when it fails."""
+
+    def pid(self, node: LiveNode, daemon: str) -> int:
+        """The pid that the daemon has recorded, as the node counts; it may be that of one that is gone."""
+        ...
+
+    def configure(self, node: LiveNode, daemon: str) -> None:
+        """Give a daemon that has just been started its part of the node's configuration; idempotent."""
+        ...
+
+    def reset(self, node: LiveNode, peer: str) -> None:
+        """Tear down the BGP session with a peer, as sessions name it, or all (``*``); they come back by themselves."""
+        ...
+
+    def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
+        """Originate a prefix in BGP, or no longer; idempotent. Raises SpecError for one that the node cannot."""
+        ...

@@ -1,0 +1,71 @@
+"""What faults do to FRR's daemons: find them, configure them anew, reset sessions, announce and withdraw."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import PurePosixPath
+
+from labs.errors import CapabilityMissing, NotReady
+from labs.kinds.frr import vty
+from labs.node import LiveNode
+
+PIDS = PurePosixPath("/run/frr")
+# As the file that lets a node join does: a tenth of a second, and room for a workstation that does much else.
+CONFIGURED_WITHIN = 60.0
+
+
+class FrrSoftware:
+    """See labs.kinds.base.Software."""
+
+    def pid(self, node: LiveNode, daemon: str) -> int:
+        """See Software."""
+        said = node.channel.run("cat", str(PIDS / f"{daemon}.pid"))
+        if not said.ok or not said.stdout.strip().isdigit():
+            raise NotReady(f"{node.name}: {daemon} has recorded no pid: {(said.stderr + said.stdout).strip()[-200:]}")
+        return int(said.stdout)
+
+    def configure(self, node: LiveNode, daemon: str) -> None:
+        """Read the boot configuration for one daemon, as FRR's own start script does after a restart."""
+        _sound(node, "vtysh", "-b", "-d", daemon)
+
+    def reset(self, node: LiveNode, peer: str) -> None:
+        """See Software."""
+        _check_bgp(node)
+        _sound(node, "vtysh", "-d", "bgpd", "-c", f"clear bgp {peer}")
+
+    def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
+        """See Software."""
+        _check_bgp(node)
+        family = "ipv4" if ip_network(prefix).version == 4 else "ipv6"
+        word = f"network {prefix}"
+        lines = (
+            "configure terminal",
+            f"router bgp {node.node.asn}",
+            f"address-family {family} unicast",
+            word if on else f"no {word}",
+        )
+        stands = self._announces(node, word)
+        if stands is on:
+            return
+        _sound(node, "vtysh", "-d", "bgpd", *(part for line in lines for part in ("-c", line)))
+        if self._announces(node, word) is not on:
+            raise NotReady(f"{node.name}: bgpd does not take {lines[-1]!r}")
+
+    @staticmethod
+    def _announces(node: LiveNode, word: str) -> bool:
+        said = vty.ask(node, "bgpd", "show running-config")
+        return word in {line.strip() for line in said.splitlines()}
+
+
+def _check_bgp(node: LiveNode) -> None:
+    if node.node.asn is None:
+        raise CapabilityMissing("bgp", f"{node.name} speaks no BGP")
+
+
+def _sound(node: LiveNode, *argv: str) -> None:
+    said = node.channel.run(*argv, timeout=CONFIGURED_WITHIN)
+    if not said.ok:
+        raise NotReady(f"{node.name}: {' '.join(argv)}: {(said.stderr + said.stdout).strip()[-300:]}")
+
+
+SOFTWARE = FrrSoftware()
