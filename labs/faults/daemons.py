@@ -64,8 +64,15 @@ def _running(site: Site) -> Mapping[str, Any]:
     pid = _pid(site.lab, node, daemon)
     if pid is None:
         raise NotReady(f"{node.name}: {daemon} does not run")
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-    return {"node": node.name, "daemon": daemon, "argv": words, "process": dict(identity(pid))}
+    others = {name: _pid(site.lab, node, name) for name in software(node.kind).restarted_with(daemon) if name in known}
+    with_it = [_words(node, name, number) for name, number in others.items() if number is not None]
+    return {**_words(node, daemon, pid), "with": with_it}
+
+
+def _words(node: LiveNode, daemon: str, pid: int) -> dict[str, Any]:
+    """A daemon as it runs: how it was started, and which process it is."""
+    argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    return {"node": node.name, "daemon": daemon, "argv": argv, "process": dict(identity(pid))}
 
 
 def _pid(lab: Lab, node: LiveNode, daemon: str) -> int | None:
@@ -84,12 +91,24 @@ def _end(args: Mapping[str, Any]) -> None:
 
 
 def runs(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Start a daemon again by the very words of before, and give it its configuration; one never killed stays."""
+    """Start a daemon again by the very words of before, and give it its configuration; one never killed stays.
+
+    Those that are restarted with it come after it, likewise, unless that was done already.
+    """
     if is_process(args["process"]):
         return
     check_running(lab, args["node"])
+    _start(lab, args)
+    for other in args.get("with", ()):
+        if is_process(other["process"]):
+            _end(other)
+        _start(lab, other)
+
+
+def _start(lab: Lab, args: Mapping[str, Any]) -> None:
     node, daemon = lab.node(args["node"]), args["daemon"]
     if _pid(lab, node, daemon) is None:
+        software(node.kind).clear(node, daemon)
         said = node.channel.run(*args["argv"], timeout=STARTS_WITHIN)
         if not said.ok:
             raise NotReady(f"{node.name}: {daemon} does not start: {(said.stderr + said.stdout).strip()[-300:]}")

@@ -93,6 +93,14 @@ class Software(Protocol):
         """The pid that the daemon has recorded, as the node counts; it may be that of one that is gone."""
         ...
 
+    def restarted_with(self, daemon: str) -> tuple[str, ...]:
+        """The daemons that the software's own supervisor starts anew after this one, in that order."""
+        ...
+
+    def clear(self, node: LiveNode, daemon: str) -> None:
+        """Remove what a daemon that was killed has left in the kernel, before the next one is started."""
+        ...
+
     def configure(self, node: LiveNode, daemon: str) -> None:
         """Give a daemon that has just been started its part of the node's configuration; idempotent."""
         ...

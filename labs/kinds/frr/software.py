@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from labs.errors import CapabilityMissing, NotReady
 from labs.kinds.frr import vty
+from labs.kinds.linux_routes import FRR_BGP
 from labs.node import LiveNode
 
 PIDS = PurePosixPath("/run/frr")
@@ -23,6 +24,16 @@ class FrrSoftware:
         if not said.ok or not said.stdout.strip().isdigit():
             raise NotReady(f"{node.name}: {daemon} has recorded no pid: {(said.stderr + said.stdout).strip()[-200:]}")
         return int(said.stdout)
+
+    def restarted_with(self, daemon: str) -> tuple[str, ...]:
+        """With zebra all that speak to it, as watchfrr does: bgpd does not give a new zebra every route it has."""
+        return ("staticd", "bfdd", "bgpd") if daemon == "zebra" else ()
+
+    def clear(self, node: LiveNode, daemon: str) -> None:
+        """Of zebra BGP's routes: the next one adds its own IPv6 routes beside them, and both stay."""
+        if daemon == "zebra":
+            for family in ("-4", "-6"):
+                node.kernel("ip", family, "route", "flush", "proto", FRR_BGP)
 
     def configure(self, node: LiveNode, daemon: str) -> None:
         """Read the boot configuration for one daemon, as FRR's own start script does after a restart."""

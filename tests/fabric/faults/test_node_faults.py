@@ -1,0 +1,129 @@
+"""FAULT-3: nodes, daemons and routes that fail are seen, and all is as before once the fault is taken back.
+
+           spine1    spine2
+             |  \\  /  |            every fault has a claim that holds before it, is false under it, and holds again
+           leaf1 … leaf4
+
+Within: BFD takes 3 · 300 ms to miss a peer that fell silent; its session falls, then routes settle over two hops of
+FRR's queues, 60 ms each. 5 s is four times that. A session that is set up again may wait for a connect timer of 10 s at
+either end; BACK_WITHIN is three times that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from labs import observe
+from labs.backends.base import NodeState
+from labs.faults import catalogue
+from labs.faults.injecting import add, revert, state_restored
+from labs.kinds import driver
+from labs.lab import Lab
+from labs.testing import SECOND, Evidence, Verdict, routes_match, wait_until
+from topologies.routing import route_tables
+
+pytestmark = [pytest.mark.lab("clos_frr"), pytest.mark.valid_of(3)]
+
+SEEN_WITHIN = 5 * SECOND
+BACK_WITHIN = 60 * SECOND
+
+Claim = Callable[[Lab], Verdict]
+
+
+def routed(lab: Lab) -> Verdict:
+    """Every switch that runs forwards as designed, this moment."""
+    states = lab.deployment.states()
+    running = [node for node in lab.switches if states[node.name] is NodeState.RUNNING]
+    return routes_match(route_tables(lab.fabric), observe.route_tables(running))
+
+
+def reached(lab: Lab) -> Verdict:
+    """Every host reaches every other, this moment."""
+    pings = observe.pings(lab.fabric, lab.hosts, ipv6=False)
+    lost = [f"{one.src} > {one.dst}" for one in pings if one.lost]
+    return Verdict("hosts reach each other", not lost, Evidence(f"{len(lost)} of {len(pings)} lost", rows=tuple(lost)))
+
+
+def unbroken(lab: Lab) -> Verdict:
+    """Every session of leaf1 is older than 3 s."""
+    youngest = min(ages(lab, "leaf1"))
+    return Verdict("no session of leaf1 went down", youngest > 3, Evidence(f"the youngest is {youngest:.1f} s old"))
+
+
+def answered(lab: Lab) -> Verdict:
+    """Every daemon of leaf1 answers."""
+    node = lab.node("leaf1")
+    found = driver(node.kind).readiness(node)
+    return Verdict("leaf1's daemons answer", found.ready, Evidence(", ".join(found.missing) or "all answer"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, and the claim that it makes false."""
+
+    fault: str
+    target: str
+    claim: Claim = routed
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.fault, *(str(value) for value in self.params.values())])
+
+
+CASES = (
+    Case("node-crash", "spine1"),
+    Case("node-pause", "leaf1"),
+    Case("daemon-kill", "leaf1", params={"daemon": "bgpd"}),
+    Case("daemon-kill", "leaf1", unbroken, {"daemon": "bfdd"}),
+    Case("daemon-kill", "leaf1", answered, {"daemon": "zebra"}),
+    Case("daemon-stop", "leaf1", unbroken, {"daemon": "bfdd"}),
+    Case("drain", "spine1"),
+    Case("route-withdrawn", "leaf2"),
+    Case("blackhole-route", "spine1", reached),
+    Case("static-loop", "leaf1:spine1", reached),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_bites_and_is_gone(lab: Lab, case: Case) -> None:
+    """False under the fault; afterwards the lab is as before, and the claim holds."""
+    before = wait_until("it holds", lambda: case.claim(lab), lambda verdict: verdict.held, within=BACK_WITHIN)
+    assert before.held, str(before.last)
+    made = add(lab, catalogue.fault(case.fault), case.target, case.params)
+    try:
+        under = wait_until("it bites", lambda: case.claim(lab), lambda verdict: not verdict.held, within=SEEN_WITHIN)
+    finally:
+        revert(lab, made.id)
+    assert under.held, f"still held: {under.last}"
+    assert state_restored(lab, BACK_WITHIN)
+    back = wait_until("it holds again", lambda: case.claim(lab), lambda verdict: verdict.held, within=BACK_WITHIN)
+    assert back.held, str(back.last)
+
+
+@pytest.mark.parametrize(
+    ("fault", "target", "params"),
+    [("node-restart", "spine1", {"off_s": 0.2}), ("daemon-restart", "leaf1", {}), ("bgp-reset", "leaf1", {})],
+)
+def test_what_is_over_at_once_leaves_younger_sessions(
+    lab: Lab, fault: str, target: str, params: Mapping[str, object]
+) -> None:
+    """Control: no session of the node went down before; each is younger than the fault afterwards, and all is back."""
+    began, before = time.monotonic(), ages(lab, target)
+    wait_until("time passes", lambda: ages(lab, target), lambda now: min(now) > min(before) + 0.5, within=SEEN_WITHIN)
+    assert not any(age < old + 0.4 for age, old in zip(ages(lab, target), before, strict=True))
+    cut = time.monotonic()
+    made = add(lab, catalogue.fault(fault), target, params)
+    assert made.made_ns > made.began_ns
+    assert lab.wait_converged(within=BACK_WITHIN)
+    assert state_restored(lab, BACK_WITHIN)
+    assert max(ages(lab, target)) <= time.monotonic() - cut
+    assert cut > began
+
+
+def ages(lab: Lab, node: str) -> list[float]:
+    """Seconds since each session of a node came up, in the order of its peers."""
+    return [one.uptime_s for one in sorted(lab.sessions(node), key=lambda one: one.peer)]
