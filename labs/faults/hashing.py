@@ -20,6 +20,12 @@ MOST = 2**32 - 1
 
 def _polarise(site: Site) -> Sequence[Step]:
     lab, wanted = site.lab, int(site.params["seed"])
+    if lab.asic is not None and lab.asic.plan.ecmps:
+        raise CapabilityMissing(
+            "hash-seed",
+            "the soft ASIC's hash engine chooses ports here, not the kernel",
+            remedy="railbed profile set with one seed for all tiers: docs/ecmp.md",
+        )
     steps = []
     for node in lab.switches:
         check_running(lab, node.name)
