@@ -109,6 +109,10 @@ class Software(Protocol):
         """Tear down the BGP session with a peer, as sessions name it, or all (``*``); they come back by themselves."""
         ...
 
+    def watchers(self, node: LiveNode) -> Mapping[str, bool]:
+        """The node's BFD sessions by peer, and whether each is up: before that it sees no peer fall silent."""
+        ...
+
     def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
         """Originate a prefix in BGP, or no longer; idempotent. Raises SpecError for one that the node cannot."""
         ...

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
+from labs.kinds import software
+from labs.node import LiveNode
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import WaitStep
 from labs.verdicts import Evidence, Verdict
@@ -35,14 +37,32 @@ def _converged(run: Underway, step: WaitStep) -> Verdict:
     return run.lab.wait_converged(within=step.within_s)
 
 
-def _sessions(run: Underway, step: WaitStep, *, all_up: bool) -> Verdict:
+def _sessions_up(run: Underway, step: WaitStep) -> Verdict:
+    """BGP's, and where the lab has BFD its as well: one that has not come up yet misses nobody."""
+    lab = run.lab
+    wanted = lab.fabric.session_ends
+    watched = lab.rendered.spec.bgp.bfd is not None
+
+    def up() -> tuple[int, int]:
+        bgp = sum(session.established for session in lab.sessions())
+        return bgp, sum(_watching(node) for node in lab.switches) if watched else wanted
+
+    waited = wait_until("every session is up", up, lambda now: min(now) >= wanted, within=_scaled(run, step))
+    bfd = f", {waited.last[1]} BFD sessions are up" if watched else ""
+    return _judged(run, waited, f"{waited.last[0]} of {wanted} session ends are established{bfd}")
+
+
+def _watching(node: LiveNode) -> int:
+    return sum(software(node.kind).watchers(node).values())
+
+
+def _sessions_down(run: Underway, step: WaitStep) -> Verdict:
     wanted = run.lab.fabric.session_ends
 
     def established() -> int:
         return sum(session.established for session in run.lab.sessions())
 
-    name = "every session is up" if all_up else "a session is down"
-    waited = wait_until(name, established, lambda up: (up >= wanted) is all_up, within=_scaled(run, step))
+    waited = wait_until("a session is down", established, lambda up: up < wanted, within=_scaled(run, step))
     return _judged(run, waited, f"{waited.last} of {wanted} session ends are established")
 
 
@@ -85,8 +105,8 @@ CONDITIONS: Mapping[str, Waits] = MappingProxyType(
     {
         "routes_match": _routes_match,
         "converged": _converged,
-        "sessions_up": lambda run, step: _sessions(run, step, all_up=True),
-        "sessions_down": lambda run, step: _sessions(run, step, all_up=False),
+        "sessions_up": _sessions_up,
+        "sessions_down": _sessions_down,
         "progress": _progress,
         "reverted": _reverted,
         "time": _time,

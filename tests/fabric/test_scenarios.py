@@ -14,6 +14,14 @@ from labs.pytest_scenarios import PlaysScenario
 TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
 
 
-@pytest.mark.scenario("ring_beside_cut_link", "bytes_ledger", "link_down_recovery", "hash_collisions", TIMED)
+@pytest.mark.scenario(
+    "ring_beside_cut_link",
+    "bytes_ledger",
+    "link_down_recovery",
+    "hash_collisions",
+    "bfd_detects_blackhole",
+    "rate_degrade",
+    TIMED,
+)
 def test_scenario(scenario: PlaysScenario) -> None:
     scenario.verify()

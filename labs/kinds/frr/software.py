@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import PurePosixPath
 
@@ -43,6 +45,14 @@ class FrrSoftware:
         """See Software."""
         _check_bgp(node)
         _sound(node, "vtysh", "-d", "bgpd", "-c", f"clear bgp {peer}")
+
+    def watchers(self, node: LiveNode) -> Mapping[str, bool]:
+        """See Software."""
+        said = vty.ask(node, "bfdd", "show bfd peers json")
+        try:
+            return {str(one["peer"]): one["status"] == "up" for one in json.loads(said)}
+        except (ValueError, KeyError, TypeError):
+            raise NotReady(f"{node.name}: bfdd does not answer: {said.strip()[-200:]}") from None
 
     def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
         """See Software."""
