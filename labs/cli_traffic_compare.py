@@ -290,7 +290,7 @@ def _show(lab: Lab, wanted: Comparison, rows: Sequence[Row], file: Path, form: s
             "line_rate_bps": min(wanted.placement.rates_bps().values()),
         }
         found = [
-            {**document(row), "settings": asdict(entry.rc)} for row, entry in zip(rows, wanted.entries, strict=True)
+            {**document(row), "settings": _plain(entry.rc)} for row, entry in zip(rows, wanted.entries, strict=True)
         ]
         emit_json({"schema": SCHEMA, "lab": lab.name, **said, "rows": found, "plot": str(file)})
     else:
@@ -311,3 +311,8 @@ def _judged(rows: Sequence[Row]) -> int:
     if because := without_proof(rows):
         raise RunInvalid(f"not every scheme has a valid repeat: {because}")
     return 0
+
+
+def _plain(settings: RcSettings) -> dict[str, object]:
+    """The settings as JSON has them: sets of hosts as lists."""
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(settings).items()}
