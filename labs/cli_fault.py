@@ -78,6 +78,8 @@ def add_fault(
     """Make a fault. It stays until `fault revert`, or for --for; `down` ends it in any case."""
     chosen = catalogue.fault(name)
     given = dict(_pair(text) for text in params)
+    if len(given) < len(params):
+        raise SpecError(f"--param {' --param '.join(params)}", allowed="each parameter once")
     for_s = None if lasts is None else duration_of(lasts)
     lab = adopt_lab(which(lab_name))
     if dry_run:

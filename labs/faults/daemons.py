@@ -50,7 +50,8 @@ def _stop(site: Site) -> Sequence[Step]:
 
 
 def _claims(args: Mapping[str, Any]) -> tuple[str, ...]:
-    return (f"{args['node']}/{args['daemon']}",)
+    """The daemon, and those that its restart restarts: a fault in one of them would be taken back unseen."""
+    return tuple(f"{args['node']}/{name}" for name in (args["daemon"], *args["claimed"]))
 
 
 def _running(site: Site) -> Mapping[str, Any]:
@@ -64,9 +65,10 @@ def _running(site: Site) -> Mapping[str, Any]:
     pid = _pid(site.lab, node, daemon)
     if pid is None:
         raise NotReady(f"{node.name}: {daemon} does not run")
-    others = {name: _pid(site.lab, node, name) for name in software(node.kind).restarted_with(daemon) if name in known}
+    claimed = software(node.kind).restarted_with(daemon)
+    others = {name: _pid(site.lab, node, name) for name in claimed if name in known}
     with_it = [_words(node, name, number) for name, number in others.items() if number is not None]
-    return {**_words(node, daemon, pid), "with": with_it}
+    return {**_words(node, daemon, pid), "with": with_it, "claimed": list(claimed)}
 
 
 def _words(node: LiveNode, daemon: str, pid: int) -> dict[str, Any]:

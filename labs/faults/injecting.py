@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labs import index, lease
-from labs.errors import SpecError
+from labs.errors import RailbedError, SpecError
 from labs.faults import state
 from labs.faults.fault import Fault, Site, Step, clash, locate
 from labs.journal import Change, Entry, boot_id
@@ -103,11 +103,13 @@ def add(
     """
     if for_s is not None and not LEAST_S <= for_s <= MOST_S:
         raise SpecError(f"duration of {for_s:g} s", allowed=DURATION_RULE)
+    if for_s is not None and not fault.lasts:
+        raise SpecError(f"{fault.name} for {for_s:g} s", allowed="no duration: it is over as soon as it is made")
     site = locate(lab, fault, target, params or {}, sender)
     with index.locked(lab.name, wait=True):
         index.read(lab.name)
         active = active_faults(lab.name)
-        steps = fault.steps(site)
+        steps = _steps(fault, site, active)
         check_free(steps, active)
         if not active:
             state.keep(lab)
@@ -182,6 +184,11 @@ def state_restored(lab: Lab, within: float) -> Verdict:
     return state.restored(lab, within=within * lab.timeout_scale)
 
 
+def to_be_compared(lab: str) -> bool:
+    """Whether a fault was made since the lab was last found as it was before."""
+    return state.kept(lab) is not None
+
+
 def active_faults(lab: str) -> tuple[Active, ...]:
     """The faults of a lab that are not taken back, the oldest first."""
     return tuple(_active(one) for one in index.journal(lab).open_entries() if is_fault(one))
@@ -192,15 +199,30 @@ def is_fault(entry: Entry) -> bool:
     return entry.change.undo == "fault"
 
 
+def _steps(fault: Fault, site: Site, active: Sequence[Active]) -> Sequence[Step]:
+    """The steps; where the site does not fit and the same fault is there already, that is why."""
+    try:
+        return fault.steps(site)
+    except RailbedError:
+        for one in active:
+            if (one.fault, one.target) == (fault.name, _target(site)):
+                raise _taken(site.target or "the lab", one) from None
+        raise
+
+
+def _taken(what: str, one: Active) -> SpecError:
+    return SpecError(
+        f"{what} is already faulted by {one}", allowed=f"another target, or first: railbed fault revert {one.id}"
+    )
+
+
 def check_free(steps: Sequence[Step], active: Sequence[Active]) -> None:
     """Raise SpecError when a step wants what an active fault has taken."""
     wanted = [claim for step in steps for claim in step.claims]
     for one in active:
         met = clash(wanted, one.claims)
         if met:
-            raise SpecError(
-                f"{met} is already faulted by {one}", allowed=f"another target, or first: railbed fault revert {one.id}"
-            )
+            raise _taken(met, one)
 
 
 def _entry(site: Site, fault: Fault, steps: Sequence[Step], for_s: float | None, *, held: bool) -> Mapping[str, object]:

@@ -67,10 +67,10 @@ def keep(lab: Lab) -> None:
     draft.replace(path)
 
 
-def kept(lab: Lab) -> State | None:
+def kept(lab: str) -> State | None:
     """The state before the first of the faults that were made last; None when there were none."""
     try:
-        found: State = json.loads((index.lab_dir(lab.name) / STATE_FILE).read_text())
+        found: State = json.loads((index.lab_dir(lab) / STATE_FILE).read_text())
     except (FileNotFoundError, ValueError):
         return None
     return found
@@ -78,13 +78,15 @@ def kept(lab: Lab) -> State | None:
 
 def restored(lab: Lab, *, within: float) -> Verdict:
     """Wait until the state is what it was before the faults. Invalid when no fault was made."""
-    before = kept(lab)
+    before = kept(lab.name)
     if before is None:
         verdict = Verdict("the state is as before the faults", False, Evidence("no fault was made"))
         return verdict.invalid("no fault was made, so nothing was written down")
     waited = wait_until(
         "the state is as before the faults", lambda: differences(before, capture(lab)), lambda d: not d, within=within
     )
+    if not waited.last:
+        (index.lab_dir(lab.name) / STATE_FILE).unlink(missing_ok=True)  # all that was made since is judged
     return judged(waited.last, sum(len(facts) for of in before.values() for facts in of.values()))
 
 

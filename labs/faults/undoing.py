@@ -67,7 +67,7 @@ def _undo(lab: Lab, entry: Entry) -> list[str]:
     for step in reversed(entry.change.args["steps"]):  # type: ignore[call-overload]
         try:
             verbs()[step["undo"]](lab, step["args"])
-        except (LabError, OSError) as error:
-            said = error.message if isinstance(error, LabError) else str(error)
+        except Exception as error:  # noqa: BLE001 - the other steps come all the same; this one is named
+            said = error.message if isinstance(error, LabError) else str(error) or repr(error)
             failed.append(f"f{entry.n} ({entry.change.args['fault']}): {step['undo']}: {said}")
     return failed

@@ -57,6 +57,11 @@ def test_the_list_has_what_users_rely_on(capsys: Capture) -> None:
         (("add", "link-down", "leaf1:spine1", "--for", "10y"), "duration '10y'; allowed: 0.1s to 24h"),
         (("add", "link-down", "leaf1:spine1", "--param", "p"), "--param p; allowed: NAME=VALUE"),
         (("add", "link-down", "leaf1:spine1", "--param", "p=1"), "parameter 'p'; allowed: end"),
+        (("add", "bgp-reset", "leaf1", "--for", "10s"), "bgp-reset for 10 s; allowed: no duration"),
+        (
+            ("add", "link-down", "leaf1:spine1", "--param", "end=leaf1", "--param", "end=leaf1"),
+            "allowed: each parameter",
+        ),
         (("add", "link-down", "leaf1:spine1", "--param", "end=leaf2"), "end=leaf2; allowed: leaf1 | spine1"),
         (("add", "link-down", "leaf1:spine1", "--from", "leaf1"), "allowed: a fault with directions"),
         (("revert",), "which one?; allowed: an ID"),

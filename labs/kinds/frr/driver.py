@@ -67,7 +67,7 @@ class FrrDriver:
             raise CapabilityMissing("drain", f"{node.name} speaks no BGP: nobody takes a way through it for it")
         word = DRAINED if on else f"no {DRAINED}"
         lines = ("configure terminal", f"router bgp {node.node.asn}", word)
-        said = node.channel.run("vtysh", *(part for line in lines for part in ("-c", line)))
+        said = node.channel.run("vtysh", "-d", "bgpd", *(part for line in lines for part in ("-c", line)))
         if not said.ok or (DRAINED in vty.ask(node, "bgpd", "show running-config")) is not on:
             raise NotReady(f"{node.name}: bgpd does not take {word!r}: {(said.stderr + said.stdout).strip()[-300:]}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from labs import index
 from labs.errors import SpecError
-from labs.faults import catalogue
+from labs.faults import catalogue, daemons
 from labs.faults.fault import REQUIRED, Fault, On, Param, Site, Step, clash
 from labs.faults.injecting import Active, check_free, duration_of
 from labs.faults.state import differences, judged
@@ -81,6 +81,13 @@ def test_what_is_taken_is_refused_by_name() -> None:
     check_free([step], ())
     with pytest.raises(SpecError, match=r"leaf1/eth1/wire is already faulted by f3 \(random-loss on leaf1:spine1\)"):
         check_free([step], (taken,))
+
+
+def test_a_daemon_claims_what_is_restarted_with_it() -> None:
+    """A zebra that is started again takes bgpd along: a drain of that switch would be gone unseen."""
+    claims = daemons._claims({"node": "leaf1", "daemon": "zebra", "claimed": ["bgpd"]})
+    assert clash(claims, ["leaf1/bgpd/drain"])
+    assert not clash(daemons._claims({"node": "leaf1", "daemon": "bfdd", "claimed": []}), ["leaf1/bgpd/drain"])
 
 
 def test_every_row_can_be_undone_and_tried() -> None:
