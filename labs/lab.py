@@ -20,7 +20,7 @@ from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
 from labs.dataplane.asic import SoftAsic
 from labs.dataplane.ecmp_state import live_ecmp
-from labs.errors import DeployFailed, LabError, LeftoverLab, NotReady
+from labs.errors import CapabilityMissing, DeployFailed, LabError, LeftoverLab, NotReady
 from labs.foreign_lab import as_found, restored, stored
 from labs.index import LabRecord, Stage
 from labs.journal import boot_id
@@ -284,7 +284,9 @@ class Lab:
 
     def power(self, node: str | Node, state: NodeState) -> None:
         """Change a node's state, for who holds the lab's lock; links that a fault has set down stay down."""
-        live = self.node(node)
+        live, foreign = self.node(node), self.rendered.foreign
+        if state is NodeState.STOPPED and foreign is not None and foreign.adopted:
+            raise CapabilityMissing("node-power", f"lab {self.name} is adopted, and to be left as it was found")
         with lease.changing(self.name, f"making {live.name} {state}"):
             if self.asic is not None and state is NodeState.STOPPED:
                 self.asic.leave(live.name)

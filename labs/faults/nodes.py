@@ -49,7 +49,8 @@ def _running(site: Site, *, power: bool = True) -> Mapping[str, Any]:
     if power and foreign is not None and foreign.adopted:
         raise CapabilityMissing("node-power", f"lab {site.lab.name} is adopted, and to be left as it was found")
     check_running(site.lab, site.target)
-    return {"node": site.target, "peers": _peers(site.node)}
+    ours = {driver(site.node.kind).netdev(site.node, port.name) for port in site.node.ports}
+    return {"node": site.target, "power": power, "up": sorted(ours & _set_up(site.node)), "peers": _peers(site.node)}
 
 
 def check_running(lab: Lab, node: str) -> None:
@@ -64,27 +65,30 @@ def _peers(node: LiveNode) -> list[str]:
 
 
 def runs(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Let a node run, whole: ports up, every session configured.
+    """Let a node run, whole: the ports up that were, every session configured.
 
-    One whose power was half cut, or that was half started, by somebody who was killed meanwhile, is started anew.
+    One whose power was half cut, or that was half started, by somebody who was killed meanwhile, is started anew. What
+    was configured by hand and never saved is lost then, as after any power cut: the comparison of states says so.
     """
     node = lab.node(args["node"])
     lab.power(node.node, NodeState.RUNNING)
     if _whole(lab, node, args, within=WHOLE_WITHIN_S):
         return
+    if not args["power"]:
+        raise NotReady(f"{node.name} goes on, and does not answer as before: ports or sessions are missing")
     lab.power(node.node, NodeState.STOPPED)
     lab.power(node.node, NodeState.RUNNING)
-    if not _whole(lab, node, args, within=WHOLE_WITHIN_S):
-        raise NotReady(f"{node.name} runs, and not as before: ports or sessions are missing")
+    if not _whole(lab, node, {**args, "peers": None}, within=WHOLE_WITHIN_S):
+        raise NotReady(f"{node.name} runs, and not as before: ports are missing")
 
 
 def _whole(lab: Lab, node: LiveNode, args: Mapping[str, Any], *, within: float) -> bool:
     cut = {netdev for at, netdev in index.cut_ports(lab.name) if at == node.name}
-    ours = {driver(node.kind).netdev(node, port.name) for port in node.ports} - cut
+    due, peers = set(args["up"]) - cut, args["peers"]
 
     def seen() -> bool:
         try:
-            return ours <= _set_up(node) and _peers(node) == args["peers"]
+            return due <= _set_up(node) and peers in (None, _peers(node))
         except NotReady:
             return False
 

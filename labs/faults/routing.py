@@ -48,6 +48,8 @@ def _drain(site: Site) -> Sequence[Step]:
     of = driver(node.kind)
     if not of.sessions(node):
         raise CapabilityMissing("drain", f"{node.name} has no BGP session: nobody could be told")
+    if software(node.kind).drained(node):
+        raise SpecError(f"drain: {node.name} is drained already", allowed="a switch that is not")
     return [Step(UNDRAIN, {"node": node.name}, lambda: of.drain(node, on=True), (f"{node.name}/bgpd/drain",))]
 
 
@@ -65,6 +67,8 @@ def _withdraw(site: Site) -> Sequence[Step]:
     prefix = _prefix(site, own)
     if prefix not in own:
         raise SpecError(f"prefix={prefix}", allowed=some(str(one) for one in own))
+    if not control.announces(node, str(prefix)):
+        raise SpecError(f"prefix={prefix}: {node.name} has no `network` line for it", allowed="a prefix that has one")
     args = {"node": node.name, "prefix": str(prefix)}
     claims = (f"{node.name}/bgpd/announces/{prefix}",)
     return [Step(ANNOUNCE, args, lambda: control.announce(node, str(prefix), on=False), claims)]

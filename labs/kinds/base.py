@@ -113,6 +113,14 @@ class Software(Protocol):
         """The node's BFD sessions by peer, and whether each is up: before that it sees no peer fall silent."""
         ...
 
+    def drained(self, node: LiveNode) -> bool:
+        """Whether the node is taken out of its neighbours' ways (`Driver.drain`)."""
+        ...
+
+    def announces(self, node: LiveNode, prefix: str) -> bool:
+        """Whether the node originates a prefix by what `announce` would take away."""
+        ...
+
     def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
         """Originate a prefix in BGP, or no longer; idempotent. Raises SpecError for one that the node cannot."""
         ...

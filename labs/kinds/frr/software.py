@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from labs.errors import CapabilityMissing, NotReady
 from labs.kinds.frr import vty
+from labs.kinds.frr.driver import DRAINED
 from labs.kinds.linux_routes import FRR_BGP
 from labs.node import LiveNode
 
@@ -65,17 +66,24 @@ class FrrSoftware:
             f"address-family {family} unicast",
             word if on else f"no {word}",
         )
-        stands = self._announces(node, word)
-        if stands is on:
+        if self.announces(node, prefix) is on:
             return
         _sound(node, "vtysh", "-d", "bgpd", *(part for line in lines for part in ("-c", line)))
-        if self._announces(node, word) is not on:
+        if self.announces(node, prefix) is not on:
             raise NotReady(f"{node.name}: bgpd does not take {lines[-1]!r}")
 
-    @staticmethod
-    def _announces(node: LiveNode, word: str) -> bool:
-        said = vty.ask(node, "bgpd", "show running-config")
-        return word in {line.strip() for line in said.splitlines()}
+    def announces(self, node: LiveNode, prefix: str) -> bool:
+        """See Software."""
+        return f"network {prefix}" in _configured(node)
+
+    def drained(self, node: LiveNode) -> bool:
+        """See Software."""
+        return DRAINED in _configured(node)
+
+
+def _configured(node: LiveNode) -> set[str]:
+    """The lines that bgpd runs by."""
+    return {line.strip() for line in vty.ask(node, "bgpd", "show running-config").splitlines()}
 
 
 def _check_bgp(node: LiveNode) -> None:
