@@ -229,7 +229,7 @@ def _faults_are_gone(lab: Any) -> None:
 
     left = ", ".join(str(one) for one in active_faults(lab.name))
     revert_all(lab)
-    verdict = state_restored(lab, STATE_WITHIN_S) if to_be_compared(lab.name) else None
+    verdict = state_restored(lab, STATE_WITHIN_S, settings=False) if to_be_compared(lab.name) else None
     if left:
         pytest.fail(f"after the test faults were still active: {left}", pytrace=False)
     if verdict is not None and not verdict:

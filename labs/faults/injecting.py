@@ -179,9 +179,13 @@ def revert_all(lab: Lab) -> tuple[Active, ...]:
     return found
 
 
-def state_restored(lab: Lab, within: float) -> Verdict:
-    """Judge that links, queues, routes, sysctls, processes and sessions are as before the first fault."""
-    return state.restored(lab, within=within * lab.timeout_scale)
+def state_restored(lab: Lab, within: float, *, settings: bool = True) -> Verdict:
+    """Judge that links, queues, routes, sysctls, daemons and sessions are as before the first fault.
+
+    `settings`: sysctls, queues and the profile as well, which may have been set otherwise on purpose since.
+    """
+    aspects = state.ASPECTS if settings else state.ASPECTS - state.SETTINGS
+    return state.restored(lab, within=within * lab.timeout_scale, aspects=aspects)
 
 
 def to_be_compared(lab: str) -> bool:

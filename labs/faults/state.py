@@ -42,6 +42,10 @@ SYSCTLS = (
 OURS = frozenset({"kernel", "boot", "static"})
 VOLATILE = frozenset({"expires", "age", "cache", "nhid", "pref", "metrics"})
 
+# What a test may well set otherwise itself, after its faults, and what it may not.
+SETTINGS = frozenset({"queues", "sysctls", "soft ASIC"})
+ASPECTS = frozenset({"power", "links", "routes", "daemons", "sessions"}) | SETTINGS
+
 State = Mapping[str, Mapping[str, Sequence[str]]]
 """Node (or "lab") to aspect to facts, each a line of text, sorted."""
 
@@ -76,16 +80,19 @@ def kept(lab: str) -> State | None:
     return found
 
 
-def restored(lab: Lab, *, within: float) -> Verdict:
-    """Wait until the state is what it was before the faults. Invalid when no fault was made."""
+def restored(lab: Lab, *, within: float, aspects: frozenset[str] = ASPECTS) -> Verdict:
+    """Wait until the state is what it was before the faults, in these aspects. Invalid when no fault was made."""
     before = kept(lab.name)
     if before is None:
         verdict = Verdict("the state is as before the faults", False, Evidence("no fault was made"))
         return verdict.invalid("no fault was made, so nothing was written down")
     waited = wait_until(
-        "the state is as before the faults", lambda: differences(before, capture(lab)), lambda d: not d, within=within
+        "the state is as before the faults",
+        lambda: tuple(one for one in differences(before, capture(lab)) if one.aspect in aspects),
+        lambda found: not found,
+        within=within,
     )
-    if not waited.last:
+    if not waited.last and aspects == ASPECTS:
         (index.lab_dir(lab.name) / STATE_FILE).unlink(missing_ok=True)  # all that was made since is judged
     return judged(waited.last, sum(len(facts) for of in before.values() for facts in of.values()))
 
