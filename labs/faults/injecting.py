@@ -160,6 +160,7 @@ def revert(lab: Lab, number: str, *, missing_ok: bool = False) -> bool:
             _tell(lab.name, entry, "failed", str(error))
             raise
         _tell(lab.name, entry, "reverted")
+        state.ended(lab.name)
         if lab.asic is not None:
             lab.asic.reread()  # the undo had a lab of its own
     return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ from labs.waiting import wait_until
 
 STATE_FILE = "before-faults.json"
 MOST_ROWS = 20
+# A session waits for a connect timer of 10 s at either end, then routes settle: three times that.
+SETTLES_S = 60.0
 SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
@@ -64,11 +67,24 @@ class Difference:
 
 
 def keep(lab: Lab) -> None:
-    """Write the state down, beside the journal: what all faults that are made now will be compared with."""
+    """Write the state down, beside the journal: what all faults that are made now will be compared with.
+
+    Nothing is written while the lab may still be settling after a fault that ended SETTLES_S ago or less: what it has
+    now is half of that fault's doing. What was written before it holds on.
+    """
     path = index.lab_dir(lab.name) / STATE_FILE
+    with suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime < SETTLES_S:
+            return
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(capture(lab)))
     draft.replace(path)
+
+
+def ended(lab: str) -> None:
+    """A fault has ended: from now on the lab settles."""
+    with suppress(FileNotFoundError):
+        os.utime(index.lab_dir(lab) / STATE_FILE)
 
 
 def kept(lab: str) -> State | None:
@@ -92,7 +108,7 @@ def restored(lab: Lab, *, within: float, aspects: frozenset[str] = ASPECTS) -> V
         lambda found: not found,
         within=within,
     )
-    if not waited.last and aspects == ASPECTS:
+    if not waited.last:
         (index.lab_dir(lab.name) / STATE_FILE).unlink(missing_ok=True)  # all that was made since is judged
     return judged(waited.last, sum(len(facts) for of in before.values() for facts in of.values()))
 
