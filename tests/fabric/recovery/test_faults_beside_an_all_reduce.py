@@ -127,28 +127,3 @@ def test_a_drained_spine_costs_no_packet(lab: Lab, told: Told) -> None:
     )
     assert nothing_lost(seen.timeline, "spine1")
     assert came_back(seen.timeline, "spine1", within=5 * SECOND)
-
-
-def test_a_killed_bgpd_costs_no_packet(lab: Lab, told: Told) -> None:
-    """With graceful restart zebra keeps its routes, peers keep theirs, and both replace them once all are told."""
-    bridge.wait_past_startup(lab)
-    node = lab.node("spine1")
-    pid = node.run("cat", "/run/frr/bgpd.pid").stdout.strip()
-
-    def start_again() -> None:
-        node.run("/usr/lib/frr/bgpd", "-d", "-A", "127.0.0.1")
-        node.run("vtysh", "-b")
-
-    seen = bridge.measure(
-        lab,
-        "spine1",
-        lambda: told("kill", "spine1", lambda: _kill(lab, pid), start_again),
-        flows=around(lab, LINK),
-        lasts_s=2.0,
-    )
-    assert nothing_lost(seen.timeline, "spine1")
-    assert node.run("cat", "/run/frr/bgpd.pid").stdout.strip() != pid
-
-
-def _kill(lab: Lab, pid: str) -> None:
-    lab.node("spine1").run("kill", "-9", pid)

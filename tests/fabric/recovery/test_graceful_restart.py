@@ -1,0 +1,46 @@
+"""RECOVER-3: bgpd is killed with graceful restart and BFD on, beside a running all-reduce: not a packet is lost.
+
+In containers this is the nightly run's (conftest.py): a lab has to be two minutes old first, and the race of BFD's new
+session with BGP's, which FRR has, makes runs INVALID more often where daemons start slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from labs import recovery_bridge as bridge
+from labs.lab import Lab
+from labs.probing import around
+from labs.testing import nothing_lost
+
+Told = Callable[[str, str, Callable[[], None], Callable[[], None]], AbstractContextManager[None]]
+pytestmark = [pytest.mark.lab("clos_frr_graceful"), pytest.mark.valid_of(3)]
+LINK = "leaf1:spine1"
+
+
+def test_a_killed_bgpd_costs_no_packet(lab: Lab, told: Told) -> None:
+    """With graceful restart zebra keeps its routes, peers keep theirs, and both replace them once all are told."""
+    bridge.wait_past_startup(lab)
+    node = lab.node("spine1")
+    pid = node.run("cat", "/run/frr/bgpd.pid").stdout.strip()
+
+    def start_again() -> None:
+        node.run("/usr/lib/frr/bgpd", "-d", "-A", "127.0.0.1")
+        node.run("vtysh", "-b")
+
+    seen = bridge.measure(
+        lab,
+        "spine1",
+        lambda: told("kill", "spine1", lambda: _kill(lab, pid), start_again),
+        flows=around(lab, LINK),
+        lasts_s=2.0,
+    )
+    assert nothing_lost(seen.timeline, "spine1")
+    assert node.run("cat", "/run/frr/bgpd.pid").stdout.strip() != pid
+
+
+def _kill(lab: Lab, pid: str) -> None:
+    lab.node("spine1").run("kill", "-9", pid)
