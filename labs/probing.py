@@ -165,11 +165,12 @@ def records(fabric: Fabric, flows: Sequence[ProbeFlow], report: ProbeReport) -> 
     """A probe that has ended, in a timeline's words."""
     told: list[Record] = []
     for flow, seen in zip(flows, report, strict=True):
-        told += _of_flow(flow, str(addressing.host_prefix(fabric, flow.dst)), seen, report.ended_ns)
+        told += _of_flow(flow, str(addressing.host_prefix(fabric, flow.dst)), seen, report)
     return tuple(told)
 
 
-def _of_flow(flow: ProbeFlow, prefix: str, seen: ProbedFlow, t: int) -> list[Record]:
+def _of_flow(flow: ProbeFlow, prefix: str, seen: ProbedFlow, report: ProbeReport) -> list[Record]:
+    t = report.ended_ns
     longest = max((gap for gap in seen.gaps if gap.ended_ns), key=lambda gap: gap.lasted_s, default=None)
     return [
         ProbeRecord(
@@ -180,6 +181,12 @@ def _of_flow(flow: ProbeFlow, prefix: str, seen: ProbedFlow, t: int) -> list[Rec
             prefix=prefix,
             path=flow.path.ports,
             interval_ns=seen.interval_ns,
+            way=str(flow.way),
+            began=report.began_ns,
+            # The report is made when receivers have waited for the last packets, too: what was sent is the flow's life.
+            ended=min(t, report.began_ns + seen.sent * seen.interval_ns),
+            gaps=len(seen.gaps),
+            invalid_because=report.invalid_because,
         ),
         FlowRecord(
             t=t,

@@ -159,7 +159,10 @@ class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
 class ProbeRecord(Record, frozen=True, kw_only=True, tag="probe", gc=True):
     """An open-loop flow begins: a packet every `interval_ns` from host `src` to `dst`, whatever becomes of it.
 
-    `prefix` is where it goes as switches name it, `path` the ports it leaves by (``leaf1:eth1``) as routing stood then.
+    `prefix` is where it goes as switches name it, `path` the ports it leaves by (``leaf1:eth1``) as routing stood then;
+    `way` is how it stands to the link it was chosen for (labs.probing.Way). Packets were sent from `began` to `ended`
+    (same clock as t); 0 to 0 is a flow of which nobody knows when it ran. `gaps` is how many `GapRecord` belong to it,
+    `invalid_because` why its counts cannot be trusted.
     """
 
     flow: str
@@ -168,6 +171,11 @@ class ProbeRecord(Record, frozen=True, kw_only=True, tag="probe", gc=True):
     prefix: str
     path: tuple[str, ...]
     interval_ns: int
+    way: str = ""
+    began: int = 0
+    ended: int = 0
+    gaps: int = 0
+    invalid_because: tuple[str, ...] = ()
 
 
 class GapRecord(Record, frozen=True, kw_only=True, tag="gap"):

@@ -18,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 
 from labs.telemetry.records import FaultEvent, FlowRecord, GapRecord, LinkEvent, ProbeRecord, RouteEvent, SessionEvent
 from labs.telemetry.timeline import Timeline
 
+_BEGAN = attrgetter("began")
 NS = 1_000_000_000
 FOREVER_NS = 1 << 62
 # A cut and its record are two moments of one process: what is heard this much before the record is still the cut's.
@@ -47,7 +49,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """An open-loop flow of a timeline, with its gaps. `reordered` and `duplicates` are of its whole life."""
+    """An open-loop flow of a timeline, with its gaps. `reordered` and `duplicates` are of its whole life.
+
+    Packets were sent from `began_ns` to `ended_ns`; `gaps_told` is how many gaps its record speaks of.
+    """
 
     name: str
     prefix: str
@@ -57,6 +62,11 @@ class Flow:
     gaps: tuple[GapRecord, ...]
     reordered: int = 0
     duplicates: int = 0
+    way: str = ""
+    began_ns: int = 0
+    ended_ns: int = 0
+    gaps_told: int = 0
+    invalid_because: tuple[str, ...] = ()
 
     def broken_port(self, target: str) -> str | None:
         """The port by which it leaves into the link or node `target`: ``leaf1:eth1``; None when it does not."""
@@ -142,9 +152,17 @@ def flows(timeline: Timeline) -> tuple[Flow, ...]:
             one.path,
             one.dst,
             one.interval_ns,
-            tuple(sorted(gaps.get(one.flow, ()), key=lambda gap: gap.began)),
+            # Two probes of one run may have flows of one name: each has the gaps of its own life.
+            tuple(
+                sorted((gap for gap in gaps.get(one.flow, ()) if one.began <= gap.began <= one.t), key=_BEGAN),
+            ),
             totals[one.flow].reordered if one.flow in totals else 0,
             totals[one.flow].duplicates if one.flow in totals else 0,
+            one.way,
+            one.began,
+            one.ended,
+            one.gaps,
+            one.invalid_because,
         )
         for one in timeline.of(ProbeRecord)
     )

@@ -11,6 +11,7 @@ from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
 from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
+from labs.verdicts.probed import no_witness
 from labs.verdicts.repeats import Repeat
 from topologies.fabric import Link, Node
 
@@ -30,9 +31,9 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
         only: names of flows, where not all are meant.
 
     A time that is kept is kept however slow the workstation was: it is read off the kernel's own stamps, and an upper
-    bound. Invalid when there was no such fault, when nothing of the fabric was seen, when the probe was blind for
-    longer than `within` at the fault, when its sender was so late that its gap proves neither, and when the time is
-    exceeded on a workstation that was starved or that nobody watched.
+    bound. Invalid when there was no such fault, when nothing of the fabric was seen, when the flows are no witness
+    (`probed`), when the probe was blind for longer than `within` at the fault, when its sender was so late that its gap
+    proves neither, and when the time is exceeded on a workstation that was starved or that nobody watched.
     """
     name = str(target)
     turns = spans(timeline, name)
@@ -41,9 +42,13 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
         return _nothing(claim, within, f"the timeline holds no fault on {name} that was made")
     wanted = set(only)
     found = [one for turn in turns for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
+    if not found and not wanted:
+        return _by_routes(timeline, claim, turns, within)
+    unseen = no_witness(timeline, name, turns, within=within, only=wanted)
     if not found:
-        return _by_routes(timeline, claim, turns, within) if not wanted else _nothing(claim, within, "no such flow")
-    return _by_flows(timeline, claim, found, turns, within)
+        return _nothing(claim, within, unseen or "no such flow")
+    verdict = _by_flows(timeline, claim, found, turns, within)
+    return verdict.invalid(unseen) if unseen else verdict
 
 
 def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Sequence[Span], within: float) -> Verdict:
@@ -122,6 +127,9 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
         budget_s=_limit(within, held=not away and not open_ended),
         watched=True,
     )
+    unseen = no_witness(timeline, name, turns, within=within)
+    if unseen:
+        return verdict.invalid(unseen)
     if not timeline.of(RouteEvent):
         return verdict.invalid("no change of a route was heard")
     return verdict if verdict.held else certified(verdict, timeline, turns)
@@ -134,7 +142,8 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
     starved that a tenth of BFD's own time was gone: then sessions end by themselves.
     """
     name = str(target)
-    found = [one for turn in spans(timeline, name) for one in outages(timeline, name, turn)]
+    turns = spans(timeline, name)
+    found = [one for turn in turns for one in outages(timeline, name, turn)]
     claim = f"no packet is lost to what was done to {name}"
     if not found:
         return _nothing(claim, None, "there was no such change, or no flow was probed")
@@ -150,9 +159,10 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
         ),
         budget_s=_limit(BFD_S, held=not lost),
     )
-    if not crossing:
-        return verdict.invalid(f"no probed flow goes through {name}")
-    return verdict if verdict.held else certified(verdict, timeline, spans(timeline, name))
+    unseen = no_witness(timeline, name, turns, within=None)
+    if unseen:
+        return verdict.invalid(unseen)
+    return verdict if verdict.held else certified(verdict, timeline, turns)
 
 
 def detected_within(
@@ -233,7 +243,10 @@ def each_failure(
     found = []
     for turn in (one for one in spans(timeline, name) if one.turn is Turn.FAILURE):
         seen = [one for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
-        if seen:
+        unseen = no_witness(timeline, name, [turn], within=budget_s, only=wanted)
+        if unseen or not seen:
+            found.append(Repeat(0.0, unseen or "no flow was probed"))
+        else:
             found.append(_repeat(timeline, turn, max(seen, key=lambda one: (one.most_s, one.blind_s)), budget_s))
     return tuple(found)
 

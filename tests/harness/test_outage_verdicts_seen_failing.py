@@ -5,7 +5,10 @@ t = 1 s  leaf1:spine1 is cut     t = 3 s  it is back
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from labs.telemetry.records import (
     FaultEvent,
@@ -21,7 +24,7 @@ from labs.telemetry.records import (
 from labs.telemetry.timeline import Timeline, timeline_of
 from labs.verdicts import Verdict
 from labs.verdicts.outage import Outage, Turn, outages, spans
-from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
+from labs.verdicts.recovered import came_back, detected_within, each_failure, nothing_lost, recovered
 from labs.verdicts.repeats import Repeat, kept_in, percentile, proven_share
 
 MS, S = 1_000_000, 1_000_000_000
@@ -35,9 +38,23 @@ def fault(target: str = LINK, *, begin: int = S, end: int = 3 * S, number: str =
     return [FaultEvent(t=t, id=number, fault="link-down", target=target, phase=phase) for phase, t in said]
 
 
-def flow(name: str, path: tuple[str, ...], dst: str, prefix: str) -> list[Record]:
+def flow(
+    name: str, path: tuple[str, ...], dst: str, prefix: str, *, life: tuple[int, int] = (MS, 9 * S), **said: Any
+) -> list[Record]:
+    probe = ProbeRecord(
+        t=9 * S,
+        flow=name,
+        src="h",
+        dst=dst,
+        prefix=prefix,
+        path=path,
+        interval_ns=MS // 2,
+        way=name,
+        began=life[0],
+        ended=life[1],
+    )
     return [
-        ProbeRecord(t=9 * S, flow=name, src="h", dst=dst, prefix=prefix, path=path, interval_ns=MS // 2),
+        replace(probe, **said),
         FlowRecord(t=9 * S, flow=name, received=1, first=0, last=1, reordered=3),
     ]
 
@@ -181,6 +198,60 @@ def test_a_probe_that_was_blind_at_the_fault_cannot_vouch() -> None:
 
 def test_a_silence_long_after_the_fault_does_not_matter() -> None:
     assert recovered(timeline(*SOUND, gap("own", 2 * S, 2 * S + 300 * MS, 0)), LINK, within=0.2)
+
+
+@pytest.mark.parametrize(
+    ("life", "at"),
+    [
+        ((0, 0), "failure"),  # nobody knows when it ran
+        ((MS, S - MS), "failure"),  # over before the fault
+        ((MS, S + 2 * MS), "failure"),  # over before anything could have become of it
+        ((2 * S, 9 * S), "failure"),
+        ((MS, 3 * S + MS // 2), "restoration"),
+    ],
+)
+def test_a_probe_that_did_not_run_at_the_fault_cannot_vouch(life: tuple[int, int], at: str) -> None:
+    said = timeline(*fault(), *flow("own", OWN_PATH, "host3", "10.2/31", life=life), *EVENTS, CALM)
+    words = f"no flow was probed throughout the {at}"
+    assert words in because(recovered(said, LINK, within=0.2))
+    assert words in because(recovered(said, LINK, within=0.2, only=["own"]))
+    assert words in because(nothing_lost(said, LINK))
+    (repeat,) = each_failure(said, LINK, budget_s=0.2)
+    assert (repeat.invalid_because is None) is (at == "restoration")
+
+
+def test_one_probe_for_each_turn_will_do() -> None:
+    first = flow("own", OWN_PATH, "host3", "10.2/31", life=(MS, 2 * S))
+    second = flow("own", OWN_PATH, "host3", "10.2/31", life=(2 * S, 9 * S))
+    assert recovered(timeline(*fault(), *first, *second, *EVENTS, CALM), LINK, within=0.2)
+
+
+def test_a_probe_around_another_link_cannot_vouch() -> None:
+    elsewhere = ("host5:eth1", "leaf3:eth1", "spine1:eth2", "leaf2:eth3")
+    said = timeline(*fault(), *flow("own", elsewhere, "host3", "10.2/31"), *BESIDE, *EVENTS, CALM)
+    for only in ([], ["own"], ["own", "beside"]):
+        assert "no probed flow goes through" in because(recovered(said, LINK, within=0.2, only=only))
+    assert recovered(said, LINK, within=0.2, only=["beside"])
+    (repeat,) = each_failure(said, LINK, budget_s=0.2, only=["own"])
+    assert "no probed flow goes through" in (repeat.invalid_because or "")
+
+
+def test_gaps_that_did_not_reach_the_timeline_make_it_invalid() -> None:
+    own = flow("own", OWN_PATH, "host3", "10.2/31", gaps=2)
+    said = [*fault(), *own, OWN_OUT, *EVENTS, CALM]
+    assert "1 of its 2 gaps" in because(recovered(timeline(*said), LINK, within=0.2))
+    assert "1 of its 2 gaps" in because(nothing_lost(timeline(*said), LINK))
+    assert recovered(timeline(*said, gap("own", 5 * S, 5 * S + MS, 1)), LINK, within=0.2)
+    assert "no such flow in the timeline: far" in because(recovered(timeline(*said), LINK, within=0.2, only=["far"]))
+
+
+def test_counts_that_cannot_be_trusted_make_it_invalid() -> None:
+    own = flow("own", OWN_PATH, "host3", "10.2/31", invalid_because=("host3: the receiver's socket was full",))
+    said = timeline(*fault(), *own, OWN_OUT, *EVENTS, CALM)
+    for verdict in (recovered(said, LINK, within=0.2), came_back(said, LINK, within=0.2), nothing_lost(said, LINK)):
+        assert "socket was full" in because(verdict)
+    (repeat,) = each_failure(said, LINK, budget_s=0.2)
+    assert "socket was full" in (repeat.invalid_because or "")
 
 
 def test_without_the_fault_nothing_is_judged() -> None:

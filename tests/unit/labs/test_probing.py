@@ -39,10 +39,12 @@ def test_a_timeline_is_told_the_flow_its_path_and_its_gaps() -> None:
     flow = ProbeFlow(path, "host1", "host3", Way.OWN)
     gaps = (Gap(5, 0, 1, 9), Gap(10, 3, 100, 107), Gap(50, 2, 900, None))
     seen = ProbedFlow(five_tuple, "host1", "host3", 500_000, sent=52, received=47, gaps=gaps, late_ns=4)
-    told = records(FABRIC, [flow], ProbeReport((seen,), 0, 1000))
+    told = records(FABRIC, [flow], ProbeReport((seen,), 0, 1000, ("host3: full",)))
     (probe,) = [one for one in told if isinstance(one, ProbeRecord)]
     assert (probe.flow, probe.path) == ("host1>host3 46000 (own)", ("host1:eth1", "leaf1:eth1"))
     assert probe.prefix == "10.64.16.6/31"
+    assert (probe.way, probe.gaps, probe.invalid_because) == ("own", 3, ("host3: full",))
+    assert (probe.began, probe.ended) == (0, 1000)
     (total,) = [one for one in told if isinstance(one, FlowRecord)]
     assert (total.received, total.last, total.silence_ns, total.silence_end) == (47, 51, 8, 9)
     assert [(one.first, one.missing, one.ended) for one in told if isinstance(one, GapRecord)] == [
@@ -51,3 +53,14 @@ def test_a_timeline_is_told_the_flow_its_path_and_its_gaps() -> None:
         (50, 2, 0),
     ]
     assert {one.t for one in told} == {1000}
+
+
+def test_a_flow_lives_as_long_as_it_was_sent() -> None:
+    """Receivers wait for what is on its way after the last packet was sent: nothing is seen in that time."""
+    five_tuple = FiveTuple("10.64.8.7", "10.64.16.7", Transport.UDP, 46000, 47777)
+    flow = ProbeFlow(Path(five_tuple, (Hop("host1", None, "eth1"),), "host3"), "host1", "host3", Way.OWN)
+    seen = ProbedFlow(five_tuple, "host1", "host3", 500_000, sent=10, received=10, gaps=())
+    (probe,) = [
+        one for one in records(FABRIC, [flow], ProbeReport((seen,), 7, 9_000_000)) if isinstance(one, ProbeRecord)
+    ]
+    assert (probe.began, probe.ended) == (7, 5_000_007)
