@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 from labs import probing
 from labs.collective_traffic import CollectiveResult, running
-from labs.errors import NotReady
+from labs.errors import NotReady, RunInvalid
 from labs.lab import Lab
 from labs.load_bridge import let_pass
 from labs.node import LiveNode
 from labs.probing import ProbeFlow, Way
 from labs.telemetry import telling
+from labs.telemetry.records import Record
 from labs.telemetry.timeline import Timeline, read_timeline
 from labs.verdicts.outage import Outage, Turn, outages, spans
 from labs.waiting import wait_until
@@ -101,7 +102,7 @@ def measure(
             here, but without it the next repeat would start broken.
 
     Raises SpecError for a target that no flow crosses, NotReady for a lab without a Recorder, or one whose routes do
-    not come back, and TrafficError for traffic that does not start.
+    not come back, TrafficError for traffic that does not start, and RunInvalid where what was seen cannot be recorded.
     """
     if telling.flush(lab.name) is None:
         raise NotReady(f"{lab.name}: no Recorder writes its timeline", remedy="railbed status starts it again")
@@ -117,10 +118,17 @@ def measure(
             _once(lab, inject, lasts_s, settles, back_within)
         report = probe.report()
         result = ring.stop()
-    telling.tell(lab.name, *probing.records(lab.fabric, probed, report))
-    telling.flush(lab.name)
+    _told(lab.name, probing.records(lab.fabric, probed, report))
     timeline = read_timeline(lab.run_dir / TIMELINE).since(began)
     return Measured(target, probed, report, timeline, result, _stall_s(result))
+
+
+def _told(lab_name: str, seen: Sequence[Record]) -> None:
+    """Put what was seen into the timeline. Raises RunInvalid: what is missing there must not pass for no loss."""
+    answer = telling.flush(lab_name) if telling.tell(lab_name, *seen) else None
+    if answer is None or answer.full:
+        why = "its disk is full" if answer else "it does not answer"
+        raise RunInvalid(f"what was probed is lost: the Recorder of lab {lab_name!r} did not take it, {why}")
 
 
 def wait_past_startup(lab: Lab) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from labs import probing
 from labs.certifying import Certifying
 from labs.collective_traffic import CollectiveResult, RunningCollective
+from labs.errors import RunInvalid
 from labs.faults import catalogue, injecting
 from labs.lab import Lab
 from labs.scenarios.scenario import FaultStep, ProbeStep, Scenario, TrafficStep
@@ -69,10 +70,10 @@ class Underway:
         self.probes[step.name] = self.stack.enter_context(probing.start(self.lab, flows, step.pps))
 
     def end_probe(self, name: str) -> None:
-        """End a probe, and put what it saw into the timeline."""
+        """End a probe, and put what it saw into the timeline. Raises RunInvalid where no Recorder takes it."""
         probe = self.probes.pop(name)
-        for record in probing.records(self.lab.fabric, probe.flows, probe.report()):
-            tell(self.lab.name, record)
+        if not tell(self.lab.name, *probing.records(self.lab.fabric, probe.flows, probe.report())):
+            raise RunInvalid(f"what probe {name!r} saw is lost: the Recorder of lab {self.lab.name!r} does not answer")
         self.probed += probe.flows
 
     def timeline(self) -> Timeline:

@@ -9,13 +9,16 @@ import pytest
 
 from labs.channel import CommandResult
 from labs.channels.scripted import ScriptedChannel
-from labs.errors import NotReady
+from labs.errors import NotReady, RunInvalid
 from labs.lab import Lab
 from labs.node import LiveNode
 from labs.path import Hop, Path
 from labs.probing import ProbeFlow, Way, records
-from labs.recovery_bridge import Measured, _stall_s, wait_past_startup
+from labs.recovery_bridge import Measured, _stall_s, _told, wait_past_startup
+from labs.scenarios import running
+from labs.telemetry import telling
 from labs.telemetry.records import FaultEvent
+from labs.telemetry.telling import Written
 from labs.telemetry.timeline import timeline_of
 from labs.verdicts.outage import Turn
 from topologies.load import load_fabric
@@ -61,6 +64,41 @@ def test_old_bgpds_are_not_waited_for() -> None:
 def test_a_switch_without_a_bgpd_is_not_ready() -> None:
     with pytest.raises(NotReady, match="leaf2: no bgpd runs"):
         wait_past_startup(lab("121", ""))
+
+
+@pytest.mark.parametrize(
+    ("taken", "answer", "why"),
+    [
+        (False, Written(), "does not answer"),
+        (True, None, "does not answer"),
+        (True, Written(full=True), "disk is full"),
+    ],
+)
+def test_what_no_recorder_takes_makes_a_run_invalid(
+    monkeypatch: pytest.MonkeyPatch, *, taken: bool, answer: Written | None, why: str
+) -> None:
+    monkeypatch.setattr(telling, "tell", lambda _lab, *_records: taken)
+    monkeypatch.setattr(telling, "flush", lambda _lab: answer)
+    with pytest.raises(RunInvalid, match=why):
+        _told("a-lab", [])
+
+
+def test_what_a_recorder_takes_is_one_telling(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(telling, "tell", lambda _lab, *records: told.append(len(records)) or True)
+    monkeypatch.setattr(telling, "flush", lambda _lab: Written())
+    _told("a-lab", [FaultEvent(t=1, id="f1", fault="x", target="leaf1", phase="made")] * 2)
+    assert told == [2]
+
+
+def test_a_scenarios_probe_that_no_recorder_takes_makes_it_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(running, "tell", lambda _lab, *records: bool(told.append(len(records))))
+    probe = SimpleNamespace(flows=(), report=lambda: ProbeReport((), 0, 1))
+    watched = SimpleNamespace(probes={"seen": probe}, lab=SimpleNamespace(name="a-lab", fabric=FABRIC), probed=())
+    with pytest.raises(RunInvalid, match="what probe 'seen' saw is lost"):
+        running.Underway.end_probe(cast("running.Underway", watched), "seen")
+    assert (len(told), watched.probed) == (1, ())
 
 
 def test_outages_are_told_apart_by_fault_and_by_way() -> None:
