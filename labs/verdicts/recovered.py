@@ -33,7 +33,8 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
     A time that is kept is kept however slow the workstation was: it is read off the kernel's own stamps, and an upper
     bound. Invalid when there was no such fault, when nothing of the fabric was seen, when the flows are no witness
     (`probed`), when the probe was blind for longer than `within` at the fault, when its sender was so late that its gap
-    proves neither, and when the time is exceeded on a workstation that was starved or that nobody watched.
+    proves neither, and when the time is exceeded on a workstation that was starved or that nobody watched: unless it is
+    by more than that can have taken. One that is kept is invalid where the fault itself was shorter than `within`.
     """
     name = str(target)
     turns = spans(timeline, name)
@@ -43,12 +44,25 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
     wanted = set(only)
     found = [one for turn in turns for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
     if not found and not wanted:
-        return _by_routes(timeline, claim, turns, within)
+        return _not_too_short(_by_routes(timeline, claim, turns, within), turns, within)
     unseen = no_witness(timeline, name, turns, within=within, only=wanted)
     if not found:
         return _nothing(claim, within, unseen or "no such flow")
-    verdict = _by_flows(timeline, claim, found, turns, within)
+    verdict = _not_too_short(_by_flows(timeline, claim, found, turns, within), turns, within)
     return verdict.invalid(unseen) if unseen else verdict
+
+
+def _not_too_short(verdict: Verdict, turns: Sequence[Span], within: float) -> Verdict:
+    """The verdict; invalid where it holds because a fault went before the limit was over."""
+    short = [one for one in turns if _too_short(one, within)]
+    if not (verdict.held and verdict.valid and short):
+        return verdict
+    lasted = (short[0].until_ns - short[0].began_ns) / NS
+    return verdict.invalid(f"the fault lasted {_ms(lasted)}: nothing could be out for longer than {_ms(within)}")
+
+
+def _too_short(turn: Span, within: float) -> bool:
+    return turn.turn is Turn.FAILURE and (turn.until_ns - turn.began_ns) / NS < within
 
 
 def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Sequence[Span], within: float) -> Verdict:
@@ -83,7 +97,9 @@ def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Se
     blind = [one for one in found if one.crosses and not one.lost and one.blind_s > within and one.turn is Turn.FAILURE]
     if not late and blind:
         return verdict.invalid(f"{blind[0].flow} sent nothing for {_ms(blind[0].blind_s)}: the probe was blind")
-    return verdict if verdict.held else certified(verdict, timeline, turns)
+    if not late or _beyond_doubt(timeline, turns, max(one.least_s for one in late), within):
+        return verdict
+    return certified(verdict, timeline, turns)
 
 
 def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: float) -> Verdict:
@@ -132,6 +148,8 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
         return verdict.invalid(unseen)
     if not timeline.of(RouteEvent):
         return verdict.invalid("no change of a route was heard")
+    if verdict.held and all(one.rebalance_s == 0.0 for one in found):
+        return verdict.invalid("no route of a flow that crosses it had left its path: nothing could come back")
     return verdict if verdict.held else certified(verdict, timeline, turns)
 
 
@@ -206,19 +224,9 @@ def detected_within(
 
 def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Verdict:
     """The verdict; invalid where the workstation was starved around the fault, or nobody watched it."""
-    watched = [
-        one
-        for one in timeline.of(HostRecord)
-        if any(turn.began_ns <= one.t and one.t - one.duration_s * NS <= turn.until_ns for turn in turns)
-    ]
-    if not watched:
+    host = _workstation(timeline, turns)
+    if host is None:
         return verdict.invalid("nobody watched the workstation")
-    host = HostSample(
-        duration_s=sum(one.duration_s for one in watched),
-        steal=sum(one.steal * one.duration_s for one in watched) / (sum(one.duration_s for one in watched) or 1.0),
-        starved_s=max(one.starved_s for one in watched),
-        steal_worst=max(one.steal_worst for one in watched),
-    )
     fared = {"steal": round(host.steal, 4), "starved_s": round(host.starved_s, 4)}
     numbers = {**verdict.evidence.numbers, "workstation": fared}
     told = replace(verdict, evidence=replace(verdict.evidence, numbers=numbers))
@@ -230,6 +238,29 @@ def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Ve
             f"the workstation was starved: a thread woke {host.starved_s:.3f} s late, {most:.3f} allowed"
         )
     return told
+
+
+def _workstation(timeline: Timeline, turns: Sequence[Span]) -> HostSample | None:
+    """How it fared around the fault; None where nobody watched."""
+    watched = [
+        one
+        for one in timeline.of(HostRecord)
+        if any(turn.began_ns <= one.t and one.t - one.duration_s * NS <= turn.until_ns for turn in turns)
+    ]
+    if not watched:
+        return None
+    return HostSample(
+        duration_s=sum(one.duration_s for one in watched),
+        steal=sum(one.steal * one.duration_s for one in watched) / (sum(one.duration_s for one in watched) or 1.0),
+        starved_s=max(one.starved_s for one in watched),
+        steal_worst=max(one.steal_worst for one in watched),
+    )
+
+
+def _beyond_doubt(timeline: Timeline, turns: Sequence[Span], least_s: float, within: float) -> bool:
+    """Whether a time is too long even if all that the workstation took away is taken off it, at its worst."""
+    host = _workstation(timeline, turns)
+    return host is not None and least_s * (1 - max(host.steal, host.steal_worst)) - host.starved_s > within
 
 
 def each_failure(
@@ -255,9 +286,12 @@ def _repeat(timeline: Timeline, turn: Span, longest: Outage, budget_s: float) ->
     if not longest.lost and longest.crosses and longest.blind_s > budget_s:
         return Repeat(longest.most_s, f"the probe was blind for {_ms(longest.blind_s)}")
     if longest.most_s <= budget_s:
-        return Repeat(longest.most_s)
+        too_short = "the fault went before the limit was over"
+        return Repeat(longest.most_s, too_short if _too_short(turn, budget_s) else None)
     if longest.least_s <= budget_s:
         return Repeat(longest.most_s, f"out {_ms(longest.least_s)} to {_ms(longest.most_s)}: a late sender")
+    if _beyond_doubt(timeline, [turn], longest.least_s, budget_s):
+        return Repeat(longest.most_s)
     broken = Verdict("in time", held=False, evidence=Evidence(str(longest)), budget_s=budget_s)
     return Repeat(longest.most_s, certified(broken, timeline, [turn]).invalid_because)
 

@@ -274,6 +274,33 @@ def test_slow_on_a_starved_workstation_is_no_finding(host: HostRecord | None, wo
     assert recovered(said, LINK, within=0.2)  # what was in time was in time
 
 
+@pytest.mark.parametrize("starved", [0.003, 0.05, 0.5])
+def test_an_outage_that_no_workstation_can_have_made_is_seen_failing(starved: float) -> None:
+    host = HostRecord(t=9 * S, duration_s=8.5, steal=0.2, steal_worst=0.2, starved_s=starved)
+    said = timeline(*fault(end=8 * S), *OWN, gap("own", S, 6 * S, 10_000), host)
+    assert not recovered(said, LINK, within=0.02)
+    (repeat,) = each_failure(said, LINK, budget_s=0.02)
+    assert repeat.invalid_because is None
+    # 5 s less a fifth and what a thread slept are below 4 s: between that and 5 s nobody knows.
+    assert "starved" in because(recovered(said, LINK, within=4.0))
+
+
+def test_an_outage_that_nobody_watched_is_no_finding_however_long() -> None:
+    said = timeline(*fault(end=8 * S), *OWN, gap("own", S, 6 * S, 10_000))
+    assert "nobody watched" in because(recovered(said, LINK, within=0.02))
+
+
+def test_a_fault_shorter_than_the_limit_cannot_fail() -> None:
+    said = [*fault(end=S + 150 * MS), *OWN, OWN_OUT, *EVENTS, CALM]
+    assert "the fault lasted 150.0 ms" in because(recovered(timeline(*said), LINK, within=0.2))
+    assert recovered(timeline(*said), LINK, within=0.15)
+    assert not recovered(timeline(*said, gap("own", 5 * S, 0, 4000)), LINK, within=0.2)  # never back: too long it is
+    (repeat,) = each_failure(timeline(*said), LINK, budget_s=0.2)
+    assert "before the limit" in (repeat.invalid_because or "")
+    unprobed = timeline(*fault(end=S + 150 * MS), *EVENTS[:5], CALM)
+    assert "the fault lasted 150.0 ms" in because(recovered(unprobed, LINK, within=0.2))
+
+
 def test_without_flows_routes_are_judged() -> None:
     said = timeline(*fault(), *EVENTS, CALM)
     assert recovered(said, LINK, within=0.2)
@@ -295,6 +322,15 @@ def test_a_route_that_stays_away_is_seen_failing() -> None:
     verdict = came_back(timeline_of(kept), LINK, within=5.0)
     assert not verdict
     assert verdict.evidence.numbers["away"] == 1
+
+
+def test_what_never_left_cannot_come_back() -> None:
+    stayed = RouteEvent(t=3 * S + 100 * MS, node="leaf1", prefix="10.2/31", ports=("eth1", "eth2"))
+    said = timeline(*fault(), *OWN, stayed, CALM)
+    assert "nothing could come back" in because(came_back(said, LINK, within=5.0))
+    silent = timeline(*fault(), *OWN, stayed, gap("own", 3 * S + 10 * MS, 0, 9000), CALM)
+    assert not came_back(silent, LINK, within=5.0)
+    assert came_back(timeline(*fault(), *OWN, *FAR, *EVENTS[2:3], stayed, CALM), LINK, within=5.0)  # one of two left
 
 
 def test_coming_back_too_late_is_seen_failing() -> None:
