@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from labs.telemetry.records import HostRecord, RouteEvent, SessionEvent
+from labs.telemetry.records import Clock, HostRecord, RouteEvent, SessionEvent
 from labs.telemetry.samples import HostSample
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
@@ -198,28 +198,62 @@ def detected_within(
     first session at each fault counts. The fault took a moment to make: `least` is judged from its begin, `most` from
     its end, plus what the scheduler may add.
 
-    Invalid when there was no such fault, or no session of that protocol was heard going down; and as `recovered`.
+    A fault that the protocol does not tell of is false once it has stayed for longer than that, if a session of that
+    protocol is known at one of its ends and the Recorder listened all the time. Otherwise it is invalid, as it is when
+    there was no such fault, and when the time is exceeded on a workstation that was starved or that nobody watched.
     """
     name = str(target)
     turns = [one for one in spans(timeline, name) if one.turn is Turn.FAILURE]
     claim = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s"
-    ends = set(name.partition("#")[0].split(":"))
-    took = []
+    allowed = most + scheduling_s
+    sessions = [one for one in timeline.of(SessionEvent) if one.protocol == protocol and one.node in _ends(name)]
+    took, missed = [], []
     for turn in turns:
-        heard = [
-            one
-            for one in timeline.of(SessionEvent, since=turn.began_ns, until=turn.until_ns)
-            if one.protocol == protocol and not one.up and one.node in ends
-        ]
+        heard = [one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns]
         if heard:
-            took.append(((heard[0].t - turn.made_ns) / NS, (heard[0].t - turn.began_ns) / NS))
-    if not turns or len(took) < len(turns):
-        return _nothing(claim, most, f"{len(took)} of {len(turns)} faults were told of by {protocol}")
-    held = all(least <= from_begin and from_end <= most + scheduling_s for from_end, from_begin in took)
+            took.append(((heard[0] - turn.made_ns) / NS, (heard[0] - turn.began_ns) / NS))
+        else:
+            missed.append(turn)
+    summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
+    if not turns or not all(_was_up(sessions, turn) and _listened(timeline, turn, allowed) for turn in missed):
+        return _nothing(claim, most, summary)
+    held = not missed and all(least <= from_begin and from_end <= allowed for from_end, from_begin in took)
     said = ", ".join(f"{from_end:.3f}" for from_end, _ in took)
-    numbers = {"faults": len(took), "after_s": [round(from_end, 3) for from_end, _ in took]}
-    verdict = Verdict(claim, held, Evidence(f"detected after {said} s", numbers), budget_s=most, watched=True)
-    return verdict if held else certified(verdict, timeline, turns)
+    numbers = {"faults": len(took), "missed": len(missed), "after_s": [round(from_end, 3) for from_end, _ in took]}
+    summary = f"{summary}, though each stayed longer than {allowed:g} s" if missed else f"detected after {said} s"
+    verdict = Verdict(claim, held, Evidence(summary, numbers), budget_s=most, watched=True)
+    sure = any(_beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
+    return verdict if held or sure else certified(verdict, timeline, turns)
+
+
+def _ends(target: str) -> set[str]:
+    return set(target.partition("#")[0].split(":"))
+
+
+def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:
+    """Whether a session was up when the fault came.
+
+    One that is told of only later is taken to have been: the timeline may begin after it came up.
+    """
+    before = {(one.node, one.peer): one.up for one in sessions if one.t < turn.began_ns}
+    return any(before.values()) if before else bool(sessions)
+
+
+def _listened(timeline: Timeline, turn: Span, for_s: float) -> bool:
+    """Whether the Recorder was up from a fault on for longer than so many seconds of it, and was not started anew."""
+    restarted = any(turn.began_ns < one.t <= turn.made_ns + for_s * NS for one in timeline.of(Clock))
+    return not restarted and _heard_for_s(timeline, turn) > for_s
+
+
+def _heard_for_s(timeline: Timeline, turn: Span) -> float:
+    """For how long a fault stayed as far as the Recorder was there to listen: until its last record of the workstation.
+
+    A Recorder of which no such record reaches back to before the fault was not there when it came.
+    """
+    watched = [one.t for one in timeline.of(HostRecord)]
+    if not any(one.t - one.duration_s * NS <= turn.began_ns for one in timeline.of(HostRecord)):
+        return 0.0
+    return max(0.0, (min(turn.until_ns, watched[-1]) - turn.made_ns) / NS)
 
 
 def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Verdict:

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from labs.telemetry.records import (
+    Clock,
     FaultEvent,
     FlowRecord,
     GapRecord,
@@ -383,6 +384,43 @@ def test_bfd_detects_between_two_and_three_intervals(after_ms: int, held: bool) 
 def test_a_session_elsewhere_or_of_another_protocol_is_no_detection() -> None:
     said = timeline(*fault(), down(S + 700 * MS, node="leaf4"), down(S + 700 * MS, "bgp"), CALM)
     assert "0 of 1 faults" in because(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9))
+
+
+def up(t: int, node: str = "leaf1") -> SessionEvent:
+    return SessionEvent(t=t, node=node, peer="x", protocol="bfd", state="up", up=True)
+
+
+@pytest.mark.parametrize("known", [up(S // 2), up(S // 2, "spine1"), down(4 * S), up(4 * S)])
+def test_a_fault_that_stays_and_that_nobody_tells_of_is_seen_failing(known: SessionEvent) -> None:
+    verdict = detected_within(timeline(*fault(), known, CALM), LINK, protocol="bfd", least=0.6, most=0.9)
+    assert verdict.valid
+    assert not verdict
+    assert "0 of 1 faults were told of by bfd, though" in verdict.evidence.summary
+
+
+def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
+    again = fault(begin=5 * S, end=7 * S, number="f2")
+    calm = HostRecord(t=8 * S, duration_s=7.5, steal=0.0, steal_worst=0.0, starved_s=0.001)
+    said = timeline(*fault(), up(S // 2), down(S + 700 * MS), up(4 * S), *again, calm)
+    assert not detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [*fault(), CALM],  # no session is known
+        [*fault(), up(S // 2, "leaf4"), CALM],
+        [*fault(), down(S // 2), CALM],  # it was down before
+        [*fault(end=S + 900 * MS), up(S // 2), CALM],  # gone before it had to be told of
+        [*fault(), up(S // 2)],  # no Recorder
+        [*fault(), up(S // 2), HostRecord(t=S + 900 * MS, duration_s=0.7, steal=0, steal_worst=0, starved_s=0)],
+        [*fault(), up(S // 2), HostRecord(t=4 * S, duration_s=2.5, steal=0, steal_worst=0, starved_s=0)],
+        [*fault(), up(S // 2), Clock(t=S + 500 * MS, wall="", boot=""), CALM],  # it was started anew meanwhile
+        [*fault(), up(S // 2), HostRecord(t=4 * S, duration_s=3.5, steal=0.6, steal_worst=0.6, starved_s=0)],
+    ],
+)
+def test_silence_that_proves_nothing_is_invalid(said: list[Record]) -> None:
+    assert because(detected_within(timeline(*said), LINK, protocol="bfd", least=0.6, most=0.9))
 
 
 def test_late_detection_on_a_starved_workstation_is_no_finding() -> None:
