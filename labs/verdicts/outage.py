@@ -71,9 +71,9 @@ class Flow:
     def broken_port(self, target: str) -> str | None:
         """The port by which it leaves into the link or node `target`: ``leaf1:eth1``; None when it does not."""
         nodes = [*(port.partition(":")[0] for port in self.path), self.dst]
-        ends = target.partition("#")[0].split(":")
+        ends = ends_of(target)
         for port, here, there in zip(self.path, nodes, nodes[1:], strict=False):
-            if (len(ends) == 1 and there == target) or (len(ends) == 2 and {here, there} == set(ends)):
+            if (len(ends) == 1 and there == ends[0]) or (len(ends) == 2 and {here, there} == set(ends)):
                 return port
         return None
 
@@ -118,14 +118,26 @@ class Outage:
         return f"{self.flow}: {self.turn}: {out}" + (f" ({self.parts})" if self.parts else "")
 
 
+def undirected(target: str) -> str:
+    """The link or node of a fault's target, without the direction that it may name."""
+    return target.partition(" --from ")[0]
+
+
+def ends_of(target: str) -> tuple[str, ...]:
+    """The two nodes of a link, or the node."""
+    return tuple(undirected(target).partition("#")[0].split(":"))
+
+
 def spans(timeline: Timeline, target: str, fault: str | None = None) -> tuple[Span, ...]:
     """The turns of every fault on `target`, in order; of one still in only the failure.
 
-    A failure lasts until the fault is taken back, a restoration until the next fault, whatever that is on.
+    A failure lasts until the fault is taken back, a restoration until the next fault, whatever that is on. A fault on
+    one direction of a link (``leaf1:spine1 --from leaf1``) is one on the link, too.
     """
     told = timeline.of(FaultEvent)
     begins = [one.t for one in told if one.phase == "injecting"]
-    events = [one for one in told if one.target == target and (fault is None or one.fault == fault)]
+    on = [one for one in told if target in {one.target, undirected(one.target)}]
+    events = [one for one in on if fault is None or one.fault == fault]
     found: list[Span] = []
     for number in dict.fromkeys(one.id for one in events):
         at = {one.phase: one.t for one in events if one.id == number}

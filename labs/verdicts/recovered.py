@@ -10,7 +10,7 @@ from labs.telemetry.samples import HostSample
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
-from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
+from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, ends_of, flows, outages, spans
 from labs.verdicts.probed import no_witness
 from labs.verdicts.repeats import Repeat
 from topologies.fabric import Link, Node
@@ -206,7 +206,7 @@ def detected_within(
     turns = [one for one in spans(timeline, name) if one.turn is Turn.FAILURE]
     claim = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s"
     allowed = most + scheduling_s
-    sessions = [one for one in timeline.of(SessionEvent) if one.protocol == protocol and one.node in _ends(name)]
+    sessions = [one for one in timeline.of(SessionEvent) if one.protocol == protocol and one.node in ends_of(name)]
     took, missed = [], []
     for turn in turns:
         heard = [one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns]
@@ -224,10 +224,6 @@ def detected_within(
     verdict = Verdict(claim, held, Evidence(summary, numbers), budget_s=most, watched=True)
     sure = any(_beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
     return verdict if held or sure else certified(verdict, timeline, turns)
-
-
-def _ends(target: str) -> set[str]:
-    return set(target.partition("#")[0].split(":"))
 
 
 def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:

@@ -255,6 +255,20 @@ def test_counts_that_cannot_be_trusted_make_it_invalid() -> None:
     assert "socket was full" in (repeat.invalid_because or "")
 
 
+@pytest.mark.parametrize("target", [LINK, "leaf1:spine1 --from leaf1"])
+def test_a_fault_on_one_direction_is_one_on_the_link(target: str) -> None:
+    one_way = fault("leaf1:spine1 --from leaf1")
+    said = timeline(*one_way, *OWN, *FAR, *BESIDE, OWN_OUT, FAR_OUT, *EVENTS, down(S + 700 * MS), CALM)
+    assert recovered(said, target, within=0.2)
+    assert not recovered(said, target, within=0.1)
+    assert came_back(said, target, within=0.2)
+    assert not nothing_lost(said, target)
+    assert detected_within(said, target, protocol="bfd", least=0.6, most=0.9)
+    assert not detected_within(said, target, protocol="bfd", least=0.1, most=0.3)
+    assert "no fault" in because(recovered(said, "leaf1:spine1 --from spine1", within=0.2))
+    assert "no fault" in because(recovered(said, "leaf1:spine2", within=0.2))
+
+
 def test_without_the_fault_nothing_is_judged() -> None:
     assert "no fault" in because(recovered(without(FaultEvent), LINK, within=1.0))
     assert "no fault" in because(recovered(timeline_of(SOUND), "leaf2:spine1", within=1.0))
