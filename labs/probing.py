@@ -24,7 +24,7 @@ from labs.telemetry.records import FlowRecord, GapRecord, ProbeRecord, Record
 from topologies import addressing, routing
 from topologies.errors import SpecError
 from topologies.fabric import Fabric, Link
-from traffic.engines.probe import PPS, ProbedFlow, ProbeReport, probe_flow, probe_report
+from traffic.engines.probe import PPS, Gap, ProbedFlow, ProbeReport, probe_flow, probe_report
 from traffic.engines.rnic import RawFlow, RawRun
 from traffic.flows import FiveTuple
 
@@ -199,16 +199,17 @@ def _of_flow(flow: ProbeFlow, prefix: str, seen: ProbedFlow, report: ProbeReport
             silence_ns=longest.ended_ns - longest.began_ns if longest and longest.ended_ns else 0,
             silence_end=(longest.ended_ns or 0) if longest else 0,
         ),
-        *(
-            GapRecord(
-                t=t,
-                flow=flow.name,
-                began=gap.began_ns,
-                ended=gap.ended_ns or 0,
-                first=gap.first,
-                missing=gap.missing,
-                behind_ns=seen.late_ns,
-            )
-            for gap in seen.gaps
-        ),
+        *(_of_gap(flow, gap, seen.late_ns, t) for gap in seen.gaps),
     ]
+
+
+def _of_gap(flow: ProbeFlow, gap: Gap, behind_ns: int, t: int) -> GapRecord:
+    return GapRecord(
+        t=t,
+        flow=flow.name,
+        began=gap.began_ns,
+        ended=gap.ended_ns or 0,
+        first=gap.first,
+        missing=gap.missing,
+        behind_ns=behind_ns,
+    )

@@ -196,32 +196,30 @@ def detected_within(
 
     BFD with a multiplier m and an interval T says so after (m-1) T to m T, BGP after hold - keepalive to hold. The
     first session at each fault counts. The fault took a moment to make: `least` is judged from its begin, `most` from
-    its end, plus what the scheduler may add.
-
-    A fault that the protocol does not tell of is false once it has stayed for longer than that, if a session of that
-    protocol is known at one of its ends and the Recorder listened all the time. Otherwise it is invalid, as it is when
-    there was no such fault, and when the time is exceeded on a workstation that was starved or that nobody watched.
+    its end, plus what the scheduler may add. Not told of is false where the fault stayed longer than that, a session
+    was up at one of its ends and the Recorder listened. Otherwise it is invalid, as without a fault, and where the time
+    is exceeded on a workstation that was starved or that nobody watched.
     """
     name = str(target)
     turns = [one for one in spans(timeline, name) if one.turn is Turn.FAILURE]
-    claim = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s"
-    allowed = most + scheduling_s
+    claim, allowed = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s", most + scheduling_s
     sessions = [one for one in timeline.of(SessionEvent) if one.protocol == protocol and one.node in ends_of(name)]
     took, missed = [], []
     for turn in turns:
-        heard = [one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns]
-        if heard:
-            took.append(((heard[0] - turn.made_ns) / NS, (heard[0] - turn.began_ns) / NS))
-        else:
+        t = next((one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns), None)
+        if t is None:
             missed.append(turn)
+        else:
+            took.append(((t - turn.made_ns) / NS, (t - turn.began_ns) / NS))
     summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
     if not turns or not all(_was_up(sessions, turn) and _listened(timeline, turn, allowed) for turn in missed):
         return _nothing(claim, most, summary)
     held = not missed and all(least <= from_begin and from_end <= allowed for from_end, from_begin in took)
-    said = ", ".join(f"{from_end:.3f}" for from_end, _ in took)
-    numbers = {"faults": len(took), "missed": len(missed), "after_s": [round(from_end, 3) for from_end, _ in took]}
-    summary = f"{summary}, though each stayed longer than {allowed:g} s" if missed else f"detected after {said} s"
-    verdict = Verdict(claim, held, Evidence(summary, numbers), budget_s=most, watched=True)
+    after_s = [round(from_end, 3) for from_end, _ in took]
+    stayed = f"{summary}, though each stayed longer than {allowed:g} s"
+    summary = stayed if missed else f"detected after {', '.join(map(str, after_s))} s"
+    evidence = Evidence(summary, {"faults": len(took), "missed": len(missed), "after_s": after_s})
+    verdict = Verdict(claim, held, evidence, budget_s=most, watched=True)
     sure = any(_beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
     return verdict if held or sure else certified(verdict, timeline, turns)
 
