@@ -44,7 +44,8 @@ def test_a_switch_is_drained_and_put_back() -> None:
     driver("frr").drain(spine, on=False)
     assert not bgpd.drained
     asn = f"router bgp {FABRIC.node('spine1').asn}"
-    assert bgpd.told[1] == ("vtysh", "-c", "configure terminal", "-c", asn, "-c", "no bgp graceful-shutdown")
+    words = ("-c", "configure terminal", "-c", asn, "-c", "no bgp graceful-shutdown")
+    assert bgpd.told[1] == ("vtysh", "-d", "bgpd", *words)
 
 
 def test_a_bgpd_that_does_not_take_it_is_not_ready() -> None:
