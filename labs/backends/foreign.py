@@ -90,7 +90,8 @@ class ForeignBackend:
             Change("containerlab", {"lab": lab.name, "containers": names}),
             Change("containers", {"engine": at, "labels": labels}),
         )
-        ForeignDeployment(lab, run_path, journal, processes).record(processes)
+        planned = dict(zip((node.name for node in lab.fabric.nodes), names, strict=True))
+        ForeignDeployment(lab, run_path, journal, processes, planned).record(processes)
         made = 0
 
         def told(line: str) -> None:
@@ -131,9 +132,19 @@ class ForeignBackend:
 
 
 class ForeignDeployment:
-    """See labs.backends.base.Deployment. Containers are found by containerlab's labels, whatever their prefix."""
+    """See labs.backends.base.Deployment. Containers are found by containerlab's labels, whatever their prefix.
 
-    def __init__(self, lab: RenderedLab, run_path: Path, journal: Journal, processes: Entry) -> None:
+    `planned` are the names of those that are not there yet, by node.
+    """
+
+    def __init__(
+        self,
+        lab: RenderedLab,
+        run_path: Path,
+        journal: Journal,
+        processes: Entry,
+        planned: Mapping[str, str] | None = None,
+    ) -> None:
         self._lab = lab
         self._run_dir = run_path
         self._processes = processes
@@ -141,7 +152,7 @@ class ForeignDeployment:
         boxes = engine.containers(labels)
         found = {one.labels[NODE_LABEL]: one.name for one in boxes if one.labels.get(NODE_LABEL)}
         #: The containers' names by node.
-        self.names: Mapping[str, str] = {**_source(lab).containers, **found}
+        self.names: Mapping[str, str] = {**_source(lab).containers, **(planned or {}), **found}
         self._inner = ContainerlabDeployment(lab, run_path, journal, processes, self.names, labels)
 
     def channel(self, node: str) -> ContainerChannel:
