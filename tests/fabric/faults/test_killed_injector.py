@@ -1,6 +1,6 @@
 """FAULT-0: whoever makes a fault is killed in the middle of it; `fault revert --all` gives back the very state before.
 
-For every row of the catalogue that lasts, by its example: a child journals the fault, makes its first change, and is gone
+For every row of the catalogue that lasts, by its example: a child journals the fault, makes a first change, is gone
 (SIGKILL: nothing of it can clean up). Then everything is taken back, and links, queues, routes, sysctls, processes,
 sessions and the soft ASIC's settings are compared, fact by fact. In the nightly run it dies at every step there is.
 
