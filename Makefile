@@ -9,7 +9,7 @@ AS_USER := scripts/run_as user
 AS_ROOT := scripts/run_as root
 RAILBED := $(AS_ROOT) .venv/bin/railbed
 PYTEST := .venv/bin/python -m pytest
-ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10
+ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10 --lab-scope=session
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -20,13 +20,14 @@ import pytest
 from _pytest.junitxml import xml_key  # pytest has no public way to say "error" for a test's body
 
 from labs.errors import CapabilityMissing, RailbedError, RunInvalid
-from labs.pytest_wanted import WantedLab, wanted_labs
+from labs.pytest_wanted import WantedLab, by_lab, wanted_labs
 from labs.verdicts import Verdict, judged
 from topologies.errors import Unpredictable
 
 pytest_plugins = ("labs.pytest_scenarios", "labs.pytest_valid")
 
 KEEP = ("never", "on-failure", "always")
+SCOPES = ("module", "session")
 # A session whose peer was gone waits for a connect timer of 10 s, at either end; three times that when it is busy.
 STATE_WITHIN_S = 60.0
 EMPTY_WITHIN_S = 5.0  # a buffer of 12 MiB holds what a port of 100 Mbit/s sends in 1 s; five ports of 20
@@ -36,6 +37,7 @@ OPTIONS: dict[str, tuple[object, str, str]] = {
     "--lab-image": (str, "", "the image of a kind or of one node: frr=NAME,host=NAME,leaf1=NAME"),
     "--lab-profile": (str, "", "what the soft ASIC plays where a test's marker does not say: pfc_only, a file, none"),
     "--lab-keep": (str, "never", "leave a lab up after its tests: never, on-failure or always"),
+    "--lab-scope": (str, "module", "which tests share a lab: those of a module, or of the whole session"),
     "--lab-adopt": (str, "", "use this running lab for every test, and leave it up"),
     "--lab-seed": (str, "", "the seed of every lab; default: drawn and recorded"),
     "--lab-shell-on-failure": (bool, "", "open a Python prompt with `lab` in it when a test fails"),
@@ -75,9 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "scenario(*names): a test of the `scenario` fixture for each, on its own lab")
     config.pluginmanager.register(JunitErrors(config), "railbed-junit")
-    keep, seed = config.getoption("--lab-keep"), config.getoption("--lab-seed")
-    if keep not in KEEP:
-        raise pytest.UsageError(f"--lab-keep {keep}: allowed: {', '.join(KEEP)}")
+    seed = config.getoption("--lab-seed")
+    for option, allowed in (("--lab-keep", KEEP), ("--lab-scope", SCOPES)):
+        if (given := config.getoption(option)) not in allowed:
+            raise pytest.UsageError(f"{option} {given}: allowed: {', '.join(allowed)}")
     if seed and not seed.isdecimal():
         raise pytest.UsageError(f"--lab-seed {seed}: allowed: an integer from 0")
 
@@ -92,17 +95,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give the module-wide `lab` fixture the lab that the test's own marker names."""
+    """Give the shared `lab` fixture the lab that the test's own marker names."""
     fixtures = metafunc._arg2fixturedefs.get("lab", ())  # noqa: SLF001 - no public way to whose fixture it is
     if not fixtures or fixtures[-1].func is not lab._get_wrapped_function():  # noqa: SLF001 - the same
         return  # none, or one of the user's own that is called so
     wanted = wanted_labs(metafunc.definition, metafunc.config.getoption("--lab-adopt"))
-    metafunc.parametrize("lab", wanted, indirect=True, scope="module", ids=[one.id for one in wanted])
+    scope = metafunc.config.getoption("--lab-scope")
+    metafunc.parametrize("lab", wanted, indirect=True, scope=scope, ids=[one.id for one in wanted])
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of a session that share a lab follow each other: only one lab is up at a time."""
+    if config.getoption("--lab-scope") == "session":
+        items[:] = by_lab(items)
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> Any:  # noqa: ARG001 - pytest's own signature
+    return config.getoption("--lab-scope")
+
+
+@pytest.fixture(scope=_scope)
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The running lab that the test's marker names, shared by the tests of a module; a labs.lab.Lab."""
+    """The running lab that the test's marker names, shared by the tests of a module (--lab-scope); a labs.lab.Lab."""
     from labs.foreign.topology import is_foreign
     from labs.lab import adopt_lab, open_lab
     from labs.output import say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def wanted_labs(test: pytest.Item, adopt: str) -> list[WantedLab]:
     if not scenarios.args or scenarios.kwargs:
         raise pytest.UsageError(f"{test.nodeid}: allowed: @pytest.mark.scenario(NAME or FILE, …)")
     return [_of_scenario(str(name)) for name in scenarios.args]
+
+
+def by_lab(tests: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Tests without a lab first, then lab by lab as each is first asked for; otherwise as they were."""
+    groups: dict[WantedLab | None, list[pytest.Item]] = {None: []}
+    for test in tests:
+        params = test.callspec.params if hasattr(test, "callspec") else {}
+        wanted = params.get("lab")
+        groups.setdefault(wanted if isinstance(wanted, WantedLab) else None, []).append(test)
+    return [test for group in groups.values() for test in group]
 
 
 def _of_scenario(ref: str) -> WantedLab:

@@ -116,6 +116,39 @@ def test_b(lab, fabric): note(lab, fabric)
     assert index.names() == ()
 
 
+def test_labs_are_shared_by_a_session(pytester: pytest.Pytester) -> None:
+    """Tests of other labs stand between them, and are played afterwards: one lab is up at a time."""
+    asking = """
+import pytest
+def note(lab):
+    from labs import index
+    assert index.names() == (lab.name,)
+    with open("seen.txt", "a") as out: out.write(f"{__name__} {lab.name}\\n")
+
+@pytest.mark.lab("clos_frr")
+def test_a(lab): note(lab)
+
+@pytest.mark.lab("rails_frr")
+def test_b(lab): note(lab)
+
+@pytest.mark.lab("clos_frr", profile="none")
+def test_c(lab): note(lab)
+
+def test_d():
+    with open("seen.txt", "a") as out: out.write(f"{__name__} none\\n")
+"""
+    pytester.makepyfile(test_one=asking, test_two=asking)
+    run(pytester, "--lab-scope=session").assert_outcomes(passed=8)
+    seen = [line.split() for line in Path("seen.txt").read_text().splitlines()]
+    assert [where for where, _ in seen] == ["test_one", "test_two"] * 4
+    names = [name for _, name in seen]
+    assert names[::2] == names[1::2]
+    assert names[0] == "none"
+    assert [name.rsplit("-", 2)[0] for name in names[2::2]] == ["clos-frr", "rails-frr", "clos-frr"]
+    assert len(set(names)) == 4
+    assert index.names() == ()
+
+
 def test_two_labs_in_one_module(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         body("assert lab.fabric.name == 'clos_2x4'")
@@ -354,7 +387,8 @@ def test_every_option_has_a_twin(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--lab-keep", "sometimes"), ("--lab-timeout-scale", "slow"), ("--lab-seed", "x1")]
+    ("option", "value"),
+    [("--lab-keep", "sometimes"), ("--lab-scope", "class"), ("--lab-timeout-scale", "slow"), ("--lab-seed", "x1")],
 )
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_option_that_makes_no_sense(
