@@ -137,8 +137,8 @@ def test_groups_are_the_kernels_after_ten_cuts_and_restores(
             follows(lab, asic)
         note(f"after {CUTS} cuts and restores: {members_of(lab, asic)}")
     follows(lab, asic)
-    # The kernel's order, which `follows` has compared, may be another: FRR sorts next hops by address, and a neighbour's
-    # IPv6 one is its link-local or its global address, as the session came up.
+    # Their order is the kernel's, as `follows` has seen, and may be another: FRR sorts next hops by address, and one of
+    # IPv6 is the neighbour's link-local or its global address, as the session came up.
     assert {family: sorted(members_of(lab, asic, family)) for family in whole} == {
         family: sorted(ports) for family, ports in whole.items()
     }
