@@ -30,6 +30,7 @@ from traffic.nccl_report import FlowLine, Report, Settings, footer, header, json
 
 if TYPE_CHECKING:
     from labs import collective_bridge as bridge
+    from labs import collective_sizes as sizes
     from traffic.engines.rnic_rc import RankProgress
     from traffic.graph import Graph
 
@@ -142,11 +143,11 @@ def run_pattern(pattern: str | None, form: str, lab_name: str | None, dry_run: b
     if isinstance(asked, AskedWorkload):
         return _play_workload(lab, asked, form, file, dry_run=dry_run)
     if dry_run:
-        sizes = ", ".join(str(asked.pattern.counted(asked.settings.ranks, one.size)) for one in asked.sizes)
+        of_sizes = ", ".join(str(asked.pattern.counted(asked.settings.ranks, one.size)) for one in asked.sizes)
         iterations = f"{asked.settings.warmup_iterations} + {asked.settings.iterations}"
         several = f"{len(asked.communicators)} communicators of " if asked.communicators else ""
         say(f"{lab.name}: {asked.pattern.collective.program} by {asked.pattern.algorithm} on {several}"
-            f"{asked.settings.ranks} ranks would be played {iterations} times, of {sizes} bytes")  # fmt: skip
+            f"{asked.settings.ranks} ranks would be played {iterations} times, of {of_sizes} bytes")  # fmt: skip
         return 0
     return _play(lab, asked, form, file)
 
@@ -160,8 +161,9 @@ def _play_workload(lab: Lab, asked: AskedWorkload, form: str, file: Path | None,
 
 def _asked(
     lab: Lab, name: str | None, options: dict[str, object], chosen: frozenset[str]
-) -> bridge.Asked | AskedWorkload:
+) -> sizes.Asked | AskedWorkload:
     from labs import collective_bridge as bridge
+    from labs import collective_sizes as sizes
     from traffic.patterns import Pattern, pattern
 
     engine = settings_of(options, chosen, seed=lab.seed)
@@ -198,7 +200,7 @@ def _asked(
         warmup_iterations=number_of(options["warmup_iters"]),
         validation=number_of(options["check"]) if options["engine"] == "rnic" else 0,
     )
-    asked = bridge.Asked(found, placement, settings, engine, root=number_of(options["root"]), communicators=split)
+    asked = sizes.Asked(found, placement, settings, engine, root=number_of(options["root"]), communicators=split)
     if options["engine"] != "rnic" or found.build is not None:
         asked.refuse(lab)
     return asked
@@ -227,8 +229,8 @@ def _asked_workload(
     return asked
 
 
-def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
-    from labs import collective_bridge as bridge
+def _play(lab: Lab, asked: sizes.Asked, form: str, file: Path | None) -> int:
+    from labs import collective_sizes as sizes
 
     started = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
     if form == "table":
@@ -248,7 +250,7 @@ def _play(lab: Lab, asked: bridge.Asked, form: str, file: Path | None) -> int:
         raise trouble
     if report.errors:
         return 1
-    if because := bridge.invalid_because(runs):
+    if because := sizes.invalid_because(runs):
         raise RunInvalid(f"the run cannot vouch for its times: {because}")
     return 0
 
@@ -262,14 +264,14 @@ def how_far(ranks: Sequence[RankProgress]) -> str:
     return f"iteration {slowest.iterations} of {slowest.of} done on all hosts, {received:.0f} MB received"
 
 
-def _measure(lab: Lab, asked: bridge.Asked, form: str) -> tuple[list[bridge.Measured], RailbedError | None]:
+def _measure(lab: Lab, asked: sizes.Asked, form: str) -> tuple[list[sizes.Measured], RailbedError | None]:
     """Size by size, each with its line at once; and what went wrong: what was measured until then is kept."""
-    from labs import collective_bridge as bridge
+    from labs import collective_sizes as sizes
 
-    runs: list[bridge.Measured] = []
+    runs: list[sizes.Measured] = []
     line = OneLine()
     try:
-        for one in bridge.measured(lab, asked, (lambda ranks: line(how_far(ranks))) if line.on else None):
+        for one in sizes.measured(lab, asked, (lambda ranks: line(how_far(ranks))) if line.on else None):
             line.clear()
             runs.append(one)
             if form == "table":
@@ -281,7 +283,7 @@ def _measure(lab: Lab, asked: bridge.Asked, form: str) -> tuple[list[bridge.Meas
     return runs, None
 
 
-def _document(asked: bridge.Asked, report: Report, started: str) -> dict[str, object]:
+def _document(asked: sizes.Asked, report: Report, started: str) -> dict[str, object]:
     ended = datetime.now().strftime(STARTED)  # noqa: DTZ005 - local time, as nccl-tests writes it
     args = ["railbed", "traffic", asked.pattern.collective.program]
     return {"schema": SCHEMA, **json_document(report, args=args, started=started, ended=ended)}
@@ -294,33 +296,34 @@ def _write(file: Path, document: dict[str, object]) -> None:
         raise SpecError(f"-J {file}: {error.strerror}", allowed="a file that can be written") from None
 
 
-def beside(one: bridge.Measured) -> str:
+def beside(one: sizes.Measured) -> str:
     """What stands beside a line: the least time there is, in µs, and its share of the better side's."""
     ratio = one.line.ratio
     return f"  # ideal {one.line.ideal_s * 1e6:.0f} us" + (f", ratio {ratio:.3f}" if ratio is not None else "")
 
 
 def _report(
-    lab: Lab, asked: bridge.Asked, runs: Sequence[bridge.Measured], trouble: RailbedError | None = None
+    lab: Lab, asked: sizes.Asked, runs: Sequence[sizes.Measured], trouble: RailbedError | None = None
 ) -> Report:
     """All that was measured; with trouble, the flows are those of the run that had it, as far as they came."""
     from labs import collective_bridge as bridge
+    from labs import collective_sizes as sizes
     from traffic.engines.graphs import engine_name
 
-    unfinished = trouble.played if isinstance(trouble, bridge.Unfinished) else ()
+    unfinished = trouble.played if isinstance(trouble, sizes.Unfinished) else ()
     largest = unfinished[-1:] or [max(runs, key=lambda one: one.line.size).played[0]] if runs or unfinished else []
     rates = asked.placement.rates_bps().values()
     part = railbed_part(
         [one.line for one in runs],
         _flows(lab, largest[0], trouble) if largest else (),
         line_rate_bps=min(rates, default=GBIT),
-        invalid_because=str(trouble) if trouble else bridge.invalid_because(runs),
+        invalid_because=str(trouble) if trouble else sizes.invalid_because(runs),
     )
     counted = [*(played for one in runs for played in one.played), *unfinished]
     seen = {
         "lab": lab.name,
         "engine": engine_name(asked.engine),
-        "engine_overhead_us": bridge.overhead_us(asked, largest[0]) if largest else None,
+        "engine_overhead_us": sizes.overhead_us(asked, largest[0]) if largest else None,
         "algorithm": asked.pattern.algorithm,
         "communicators": [list(one) for one in asked.communicators],
         "completion": _completed(asked, largest[0]) if largest else None,
@@ -342,7 +345,7 @@ def _report(
     )
 
 
-def _completed(asked: bridge.Asked, played: bridge.Played) -> dict[str, object] | None:
+def _completed(asked: sizes.Asked, played: bridge.Played) -> dict[str, object] | None:
     from labs.completion_bridge import completion_of
 
     found = completion_of(played, asked.placement, asked.engine)
