@@ -6,6 +6,9 @@ One loop, no threads: it sleeps until something is heard, or a beat is due. It l
 routes) from inside its network namespace, to the logs of the switches (BGP and BFD sessions), to the container engine,
 and to whoever tells it something over its socket; every `cadence_s` it samples ports, queues, asicd and workstation.
 
+What one source cannot say is noted, and keeps it from none of the others (labs/telemetry/guarding.py); its own
+troubles go to logs/recorder.log of the run directory.
+
 Everything is stamped with CLOCK_MONOTONIC when it happened, as far as its source says so, else when it was heard, and
 written HOLD_S later, in order. docs/timeline.md says how exact each kind of record is.
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import resource
 import selectors
 import sys
 import time
@@ -35,6 +39,7 @@ from labs.journal import JOURNAL_FILE, boot_id
 from labs.telemetry import inotify, listening
 from labs.telemetry.engine_watch import EngineWatch
 from labs.telemetry.frr_log import Offset
+from labs.telemetry.guarding import Guard
 from labs.telemetry.host_beat import BEAT_NS, HostBeat
 from labs.telemetry.inotify import Inotify
 from labs.telemetry.kernel_watch import KernelWatch
@@ -53,6 +58,8 @@ ENGINE_AGAIN_NS = 2_000_000_000
 # Ahead of what it watches, as it sleeps nearly always: a late stamp is a wrong one.
 NICE = -10
 LOCK = "recorder.lock"
+# A loop that fails in every turn does nothing but that: it ends, its log says why, and the next command starts another.
+MOST_FAILED_TURNS = 100
 
 
 class Recorder:
@@ -62,12 +69,14 @@ class Recorder:
         self._plan = told
         self._selector = selectors.DefaultSelector()
         self._writer = Writer(Path(told.file), HOLD_NS)
+        self._guard = Guard(self._writer.add)
+        self._rested: list[tuple[int, Callable[[], None]]] = []
         self._socket = ToldSocket(told.lab, self._selector)
         self._inotify = Inotify()
         self._kernels = {name: KernelWatch(name, node) for name, node in told.nodes.items()}
         self._logs = LogWatch(told.nodes, self._inotify)
         self._engine = EngineWatch(told.engine, told.labels, told.since_s) if told.engine else None
-        self._endings = FaultEnding(told.lab, self._register, self._forget)
+        self._endings = FaultEnding(told.lab, partial(self._register, "the end of a fault"), self._forget)
         self._queues: QueueWatch | None = None
         self._beat = HostBeat()
         self._flushes: list[tuple[int, Teller]] = []
@@ -79,24 +88,32 @@ class Recorder:
         self._unsettled_until = self._began_ns + UNSETTLED_NS
         self._engine_due = self._began_ns
 
-    def _register(self, fd: int, call: Callable[[], None]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, call)
+    def _register(self, source: str, fd: int, call: Callable[[], None]) -> None:
+        """Have a source heard, from now on, whenever its descriptor is readable; one that fails rests for a beat."""
+
+        def heard() -> None:
+            if not self._guard.call(source, call):
+                self._forget(fd)
+                self._rested.append((fd, heard))
+
+        self._selector.register(fd, selectors.EVENT_READ, heard)
 
     def begin(self) -> None:
         """Write which time it is, and begin to listen."""
         now = time.monotonic_ns()
         wall = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")
         self._writer.add(Clock(t=now, wall=wall, boot=boot_id()))
-        self._register(self._socket.socket.fileno(), lambda: self._hear_told(self._socket.accept()))
-        self._register(self._inotify.fd, self._hear_files)
-        self._queues_changed()
+        self._register("its socket", self._socket.socket.fileno(), lambda: self._hear_told(self._socket.accept()))
+        self._register("files", self._inotify.fd, self._hear_files)
+        self._guard.call("the soft ASIC", self._queues_changed)
         self._rescan()
-        self._endings.look()
+        self._guard.call("the journal", self._endings.look)
 
     def run(self) -> None:
         """Listen until the lab is gone."""
-        while True:
-            self._turn()
+        failed = 0
+        while failed < MOST_FAILED_TURNS:
+            failed = 0 if self._guard.call("the Recorder's loop", self._turn) else failed + 1
             if self._sample_due <= time.monotonic_ns() and not self._sample():
                 return
 
@@ -111,24 +128,28 @@ class Recorder:
             self._beat.late(now - due)
         for key, _ in heard:
             if isinstance(key.data, Teller):
-                self._hear_told(self._socket.hear(key.data, now))
+                self._guard.call("what is told", partial(self._hear_teller, key.data, now))
             else:
                 key.data()
         if now >= self._beat_due:
             self._beat_due = now + BEAT_NS
-            self._listen_again(now)
-        self._take(self._endings.act(now))
+            self._guard.call("what was away", partial(self._listen_again, now))
+        self._guard.call("ends of faults", lambda: self._take(self._endings.act(now)))
         self._writer.write_until(now)
         self._answer(now)
 
     def _listen_again(self, now: int) -> None:
-        """Open what is not listened to: a namespace that is new, an engine that was away."""
+        """Open what is not listened to: a namespace that is new, an engine that was away, what had failed."""
+        rested, self._rested = self._rested, []
+        for fd, heard in rested:
+            with suppress(KeyError, ValueError, OSError):  # closed meanwhile, or opened anew
+                self._selector.register(fd, selectors.EVENT_READ, heard)
         if now < self._unsettled_until:
             self._rescan()
         if self._engine is not None and self._engine.socket is None and now >= self._engine_due:
             self._engine_due = now + ENGINE_AGAIN_NS
             if self._engine.open() and self._engine.socket is not None:
-                self._register(self._engine.socket.fileno(), self._hear_engine)
+                self._register("the container engine", self._engine.socket.fileno(), self._hear_engine)
 
     def _take(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -144,6 +165,9 @@ class Recorder:
                 self._endings.seen(one)
             self._writer.add(one if one.t <= now else msgspec.structs.replace(one, t=now))
 
+    def _hear_teller(self, teller: Teller, now: int) -> None:
+        self._hear_told(self._socket.hear(teller, now))
+
     def _asked(self, teller: Teller, what: str, now: int) -> None:
         if what == "flush":
             self._flushes.append((now, teller))
@@ -155,11 +179,10 @@ class Recorder:
 
     def _hear_everything(self) -> None:
         for name, kernel in self._kernels.items():
-            self._take(kernel.events())
+            self._guard.call(f"the kernel of {name}", partial(self._hear_kernel, kernel))
             if self._plan.nodes[name].log:
-                self._take(self._logs.news(name))
-        if self._engine is not None and self._engine.socket is not None:
-            self._hear_engine()
+                self._guard.call(f"the log of {name}", partial(self._hear_log, name))
+        self._guard.call("the container engine", self._hear_engine)
 
     def _answer(self, now: int) -> None:
         """Answer those who wait for what they told to be in the file."""
@@ -180,12 +203,18 @@ class Recorder:
             full=self._writer.full,
         )
 
+    def _hear_log(self, name: str) -> None:
+        self._take(self._logs.news(name))
+
     def _hear_files(self) -> None:
         for number, name in self._inotify.read():
             if number in self._folders:
-                self._folders[number](name)
+                self._guard.call(f"the file {name}", partial(self._folders[number], name))
             else:
-                self._take(self._logs.heard(number))
+                self._guard.call("the log of a switch", partial(self._hear_numbered, number))
+
+    def _hear_numbered(self, number: int) -> None:
+        self._take(self._logs.heard(number))
 
     def _netns_changed(self, name: str) -> None:
         if any(node.netns.endswith(f"/{name}") for node in self._plan.nodes.values()):
@@ -213,14 +242,16 @@ class Recorder:
 
     def _rescan(self) -> None:
         """Listen to the namespaces that the nodes have now."""
-        for kernel in self._kernels.values():
-            if not kernel.is_stale:
-                continue
-            self._leave(kernel)
-            if kernel.open() and kernel.socket is not None:
-                self._register(kernel.socket.fileno(), partial(self._hear_kernel, kernel))
-                if kernel.end_fd is not None:
-                    self._register(kernel.end_fd, partial(self._leave, kernel))
+        for name, kernel in self._kernels.items():
+            if kernel.is_stale:
+                self._guard.call(f"the namespace of {name}", partial(self._listen_anew, name, kernel))
+
+    def _listen_anew(self, name: str, kernel: KernelWatch) -> None:
+        self._leave(kernel)
+        if kernel.open() and kernel.socket is not None:
+            self._register(f"the kernel of {name}", kernel.socket.fileno(), partial(self._hear_kernel, kernel))
+            if kernel.end_fd is not None:
+                self._register(f"the end of {name}", kernel.end_fd, partial(self._leave, kernel))
 
     def _hear_kernel(self, kernel: KernelWatch) -> None:
         self._take(kernel.events())
@@ -244,13 +275,25 @@ class Recorder:
         now = time.monotonic_ns()
         cadence = int(self._plan.cadence_s * 1e9)
         self._sample_due = max(self._sample_due + cadence, now)
-        for kernel in self._kernels.values():
-            self._take(kernel.ports())
-        if self._queues is not None:
-            self._take(self._queues.sample())
-        self._take([self._beat.sample()])
+        for name, kernel in self._kernels.items():
+            self._guard.call(f"the counters of {name}", partial(self._sample_ports, kernel))
+        self._guard.call("the soft ASIC", self._sample_queues)
+        self._guard.call("the workstation", lambda: self._take([self._beat.sample()]))
         self._rescan()
         return listening.path_of(self._plan.lab).exists() and Path(self._plan.file).exists()
+
+    def _sample_ports(self, kernel: KernelWatch) -> None:
+        self._take(kernel.ports())
+
+    def _sample_queues(self) -> None:
+        if self._queues is not None:
+            self._take(self._queues.sample())
+
+
+def _make_room(nodes: int) -> None:
+    """Descriptors for a lab of many nodes: three of each, and of whoever tells something."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, 4 * nodes + 256)), most))
 
 
 def main(lab_name: str) -> int:
@@ -260,7 +303,9 @@ def main(lab_name: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
-    recorder = Recorder(listening.read(lab_name))
+    told = listening.read(lab_name)
+    _make_room(len(told.nodes))
+    recorder = Recorder(told)
     recorder.begin()
     gc.freeze()
     with suppress(PermissionError):

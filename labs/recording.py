@@ -13,18 +13,22 @@ from pathlib import Path
 import msgspec
 
 from labs import index, run_dir
-from labs.errors import LeftoverLab, SpecError
+from labs.errors import LeftoverLab, NotReady, SpecError
 from labs.journal import Entry, Journal
 from labs.kinds import recipe
 from labs.spec import RenderedLab, SessionAddressing
 from labs.telemetry import listening, telling
 from labs.telemetry.listening import LEAST_CADENCE_S, MOST_CADENCE_S, ListenedNode, Listening
 from labs.undo import TOKEN_VARIABLE, identity
+from labs.waiting import wait_until
 from topologies import addressing
 from topologies.fabric import Node, Tier
 
 CADENCE_VARIABLE = "RAILBED_SAMPLE_S"
 TIMELINE = "timeline.jsonl"
+LOG = "recorder.log"
+# It is there in half a second; the rest is for a workstation that does much else.
+ANSWERS_WITHIN_S, ASKED_WITHIN_S = 20.0, 1.0
 # What a child is given of the environment: where state and native programs are, and whose the files are to be.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT = ("HOME", "LANG", "RAILBED_STATE_DIR", "RAILBED_NATIVE", "SUDO_UID", "SUDO_GID", "DOCKER_HOST")
@@ -89,18 +93,46 @@ def revive(lab_name: str) -> bool:
     return False
 
 
+def check_answers(lab_name: str) -> None:
+    """Make sure that a Recorder answers, which is started where none does. Raises NotReady."""
+    if telling.answers(lab_name) is not None:
+        return
+    revive(lab_name)
+    known = listening.path_of(lab_name).exists()
+    waited = wait_until(
+        "the Recorder answers",
+        lambda: telling.answers(lab_name, within=ASKED_WITHIN_S),
+        lambda said: said is not None,
+        within=ANSWERS_WITHIN_S if known else 0.0,
+    )
+    if not waited.held:
+        where = f"logs/{LOG} of its run directory says why" if known else ""
+        raise NotReady(f"lab {lab_name!r} has no Recorder that answers, which would end a fault in time", remedy=where)
+
+
 def _start(lab_name: str, journal: Journal, processes: Entry) -> None:
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    log = _log(lab_name)
     child = subprocess.Popen(  # never waited for: it outlives this command, and is ended by the journal's record of it
         ["nice", "-n", "19", sys.executable, "-m", "labs.recorder", lab_name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         cwd=Path(__file__).parents[1],
         env={**kept, "PATH": PATH, TOKEN_VARIABLE: str(processes.change.args["token"])},
         start_new_session=True,
     )
+    if log != subprocess.DEVNULL:
+        os.close(log)
     journal.learned(processes, {"recorder": lab_name, **identity(child.pid)})
+
+
+def _log(lab_name: str) -> int:
+    """Where the Recorder says what went wrong with it; where that cannot be written, nowhere."""
+    try:
+        return os.open(run_dir.log_of(Path(listening.read(lab_name).file).parent, LOG), os.O_WRONLY | os.O_APPEND)
+    except (OSError, msgspec.MsgspecError):
+        return subprocess.DEVNULL
 
 
 def _node(lab: RenderedLab, run_path: Path, node: Node, netns: Path) -> ListenedNode:

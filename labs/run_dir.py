@@ -56,6 +56,17 @@ def make_log(run_dir: Path, node: str, name: str) -> Path:
     return folder
 
 
+def log_of(run_dir: Path, name: str) -> Path:
+    """A log of our own, made when it is not there yet. Raises OSError."""
+    folder = run_dir / "logs"
+    create_folder(folder)
+    log = folder / name
+    if not log.exists():
+        log.touch()
+        _own(log)
+    return log
+
+
 def write(run_dir: Path, name: str, text: str) -> Path:
     """Write one file of the run directory, making folders on the way."""
     path = run_dir / name

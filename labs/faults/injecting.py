@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from labs import index, lease
+from labs import index, lease, recording
 from labs.errors import RailbedError, SpecError
 from labs.faults import state
 from labs.faults.fault import Fault, Site, Step, clash, locate
@@ -99,13 +99,15 @@ def add(
     """Make a fault; it stays for `for_s` seconds, or until `revert`. `held`: it is not to outlive this process.
 
     Raises SpecError for a target, parameter or duration that is not allowed, or that another fault has;
-    CapabilityMissing for what this lab cannot do. Nothing of it stays then.
+    CapabilityMissing for what this lab cannot do; NotReady where no Recorder would end it. Nothing of it stays then.
     """
     if for_s is not None and not LEAST_S <= for_s <= MOST_S:
         raise SpecError(f"duration of {for_s:g} s", allowed=DURATION_RULE)
     if for_s is not None and not fault.lasts:
         raise SpecError(f"{fault.name} for {for_s:g} s", allowed="no duration: it is over as soon as it is made")
     site = locate(lab, fault, target, params or {}, sender)
+    if for_s is not None or held:
+        recording.check_answers(lab.name)
     with index.locked(lab.name, wait=True):
         index.read(lab.name)
         active = active_faults(lab.name)

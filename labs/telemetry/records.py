@@ -73,7 +73,8 @@ class EngineEvent(Record, frozen=True, kw_only=True, tag="engine"):
 class FaultEvent(Record, frozen=True, kw_only=True, tag="fault", gc=True):
     """A fault's life; `phase` is injecting, made, reverting, reverted, or failed (then `because` says why).
 
-    `made` is written right after the last of its changes was made, `injecting` right before the first.
+    `made` is written right after the last of its changes was made, `injecting` right before the first. `by` says who
+    takes it back: a command, the block that held it, the Recorder when its time is up.
     """
 
     id: str
@@ -82,6 +83,7 @@ class FaultEvent(Record, frozen=True, kw_only=True, tag="fault", gc=True):
     phase: str
     params: dict[str, str] = {}
     because: str = ""
+    by: str = ""
 
 
 class TrafficEvent(Record, frozen=True, kw_only=True, tag="traffic"):

@@ -55,6 +55,7 @@ def test_the_list_has_what_users_rely_on(capsys: Capture) -> None:
         (("add", "link-down", "leaf9:spine1"), "no link 'leaf9:spine1'"),
         (("add", "link-down", "leaf1:spine1", "--for", "0s"), "duration '0s'; allowed: 0.1s to 24h"),
         (("add", "link-down", "leaf1:spine1", "--for", "10y"), "duration '10y'; allowed: 0.1s to 24h"),
+        (("add", "link-down", "leaf1:spine1", "--for", "10s"), "has no Recorder that answers"),
         (("add", "link-down", "leaf1:spine1", "--param", "p"), "--param p; allowed: NAME=VALUE"),
         (("add", "link-down", "leaf1:spine1", "--param", "p=1"), "parameter 'p'; allowed: end"),
         (("add", "bgp-reset", "leaf1", "--for", "10s"), "bgp-reset for 10 s; allowed: no duration"),

@@ -15,6 +15,7 @@ import pytest
 
 from labs import index
 from labs.journal import Change, boot_id
+from labs.recording import _start, check_answers
 from labs.telemetry import listening, telling
 from labs.telemetry.listening import ListenedNode, Listening
 from labs.telemetry.records import Clock, FaultEvent, HostRecord, Note, SessionEvent
@@ -165,6 +166,23 @@ def test_the_last_words_of_a_lab_are_written_at_once(recording: Recording) -> No
     assert texts(read_timeline(recording.file)) == ["last"]
 
 
+def test_a_recorder_that_railbed_started_keeps_a_log(recording: Recording) -> None:
+    """What fails in it can be read afterwards: the traceback stands in the run directory."""
+    journal = index.journal(LAB)
+    entry = journal.will(Change("process", {"token": f"{LAB}:0"}))[0]
+    _start(LAB, journal, entry)
+    check_answers(LAB)
+    recording.log.unlink()
+    recording.log.mkdir()
+    assert any("IsADirectoryError" in text for text in texts(recording.written()))
+    log = (recording.run_dir / "logs" / "recorder.log").read_text()
+    assert log.startswith("Traceback")
+    assert "IsADirectoryError" in log
+    recording.file.unlink()  # it ends with its lab
+    gone = wait_until("it has ended", lambda: telling.answers(LAB, within=1.0), lambda said: said is None, within=20.0)
+    assert gone.held
+
+
 def test_a_recorder_ends_with_its_lab(recording: Recording) -> None:
     child = recording.start()
     recording.file.unlink()
@@ -205,16 +223,61 @@ def failures(recording: Recording) -> list[str]:
     return [event.id for event in recording.written().of(FaultEvent) if event.phase == "failed"]
 
 
-def test_a_fault_whose_time_is_up_is_tried_once(recording: Recording, fault: Callable[..., str]) -> None:
-    """Here it fails, for there is no lab: that is an event with its reason, and nobody tries again and again."""
+def test_a_fault_whose_time_is_up_is_tried_until_it_is_gone(recording: Recording, fault: Callable[..., str]) -> None:
+    """Here it fails, for there is no lab: each try is an event with its reason, until somebody closes the entry."""
     recording.start()
     number = fault(until_ns=time.monotonic_ns() + 300_000_000)
-    waited = wait_until("it failed", lambda: failures(recording), bool, within=20.0)
-    assert waited.last == [number]
-    event = recording.written().of(FaultEvent)[0]
-    assert "told" in event.because
-    fault(until_ns=time.monotonic_ns() + 86_400 * 10**9)  # the journal changes, and is looked at anew
-    assert failures(recording) == [number]
+    fault(until_ns=time.monotonic_ns() + 86_400 * 10**9)
+    waited = wait_until("it failed twice", lambda: failures(recording), lambda seen: len(seen) >= 2, within=30.0)
+    assert set(waited.last) == {number}
+    first, second = recording.written().of(FaultEvent)[:2]
+    assert "told" in first.because
+    assert first.because.endswith("; tried again in 1 s")
+    assert first.by == "the Recorder"
+    assert second.because.endswith("; tried again in 2 s")
+    assert second.t - first.t >= 1_000_000_000
+    journal = index.journal(LAB)
+    journal.done(journal.open_entries()[:1])
+    tried = len(failures(recording))
+    due = time.monotonic() + 2.5
+    wait_until("its next time is over", time.monotonic, lambda now: now > due, within=5.0)
+    assert len(failures(recording)) == tried
+
+
+def test_a_full_disk_keeps_no_fault_from_its_end(recording: Recording, fault: Callable[..., str]) -> None:
+    """REC-3: what is tried meanwhile cannot be told; the tries go on, and are told once there is room."""
+    child = recording.start("prlimit", "--fsize=8192:unlimited", "--")
+    telling.tell(LAB, *(note("x" * 1000) for _ in range(20)))
+    number = fault(until_ns=time.monotonic_ns() + 200_000_000)
+    due = time.monotonic() + 1.0
+    wait_until("its time is over", time.monotonic, lambda now: now > due, within=5.0)
+    answer = telling.flush(LAB)
+    assert answer is not None
+    assert answer.lost >= 20
+    subprocess.run(["prlimit", f"--pid={child.pid}", "--fsize=unlimited:unlimited"], check=True)
+    waited = wait_until("it was tried", lambda: failures(recording), bool, within=30.0)
+    assert set(waited.last) == {number}
+
+
+def test_a_source_that_fails_keeps_none_of_the_others_from_being_heard(recording: Recording) -> None:
+    """REC-4: a log that is a folder cannot be read: one note, its traceback on standard error, and all else goes on."""
+    child = recording.start()
+    recording.log.rename(recording.log.with_suffix(".old"))
+    recording.log.mkdir()
+    (recording.log.parent / "beside").touch()
+    telling.tell(LAB, note("after"))
+    (recording.log.parent / "beside").write_text("again")
+    found = texts(recording.written())
+    assert "after" in found
+    missing = [text for text in found if text.startswith("missing from here: ")]
+    assert missing == [
+        "missing from here: the log of a switch could not be heard: IsADirectoryError: [Errno 21] Is a directory"
+    ]
+    recording.log.rmdir()
+    (recording.log.parent / "beside").touch()
+    recording.log.write_text("a new one\n")
+    assert "the log of a switch is heard again" in texts(recording.written())
+    assert child.poll() is None
 
 
 def test_a_fault_ends_with_its_holder(recording: Recording, fault: Callable[..., str]) -> None:
