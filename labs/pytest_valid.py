@@ -7,6 +7,7 @@ run once more. `valid_of` says otherwise how often.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             sending: Any = pyfuncitem.funcargs.get("traffic")
             if sending is not None:  # what the first run has left must not be the second one's
                 sending.end_all()
+            read: Any = pyfuncitem.funcargs.get("timeline")
+            if read is not None:
+                read.began_ns = time.monotonic_ns()
         else:
             break
     return True

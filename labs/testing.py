@@ -5,6 +5,7 @@ from __future__ import annotations
 from labs.errors import CapabilityMissing, LabError, RunInvalid, SpecError
 from labs.telemetry.live import read_first
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
+from labs.verdicts import detected as _detected
 from labs.verdicts import recovered as _recovered
 from labs.verdicts.balance import completion, in_order
 from labs.verdicts.bandwidth import busbw_reached
@@ -52,7 +53,7 @@ from traffic.pauses import quanta_of
 # The fixture `timeline` is that of a running lab: it is read when it is judged.
 recovered = read_first(_recovered.recovered)
 came_back = read_first(_recovered.came_back)
-detected_within = read_first(_recovered.detected_within)
+detected_within = read_first(_detected.detected_within)
 nothing_lost = read_first(_recovered.nothing_lost)
 
 __all__ = [

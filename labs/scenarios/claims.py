@@ -7,12 +7,14 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from labs import ecmp_cases
+from labs.faults.injecting import Injected
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
+from labs.verdicts.detected import detected_within
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
-from labs.verdicts.recovered import came_back, detected_within, nothing_lost, recovered
+from labs.verdicts.recovered import came_back, nothing_lost, recovered
 
 Judges = Callable[[Underway, ClaimStep], Verdict]
 
@@ -87,25 +89,35 @@ def _recovered(run: Underway, step: ClaimStep) -> Verdict:
     if way != "all" and not only:
         verdict = Verdict(f"{way} flows recover", False, Evidence("none was probed"))
         return verdict.invalid(f"no flow was probed that stands {way} to the link")
-    return recovered(run.timeline(), _target(run, step), within=step.numbers["within"], only=only)
+    fault = _fault(run, step)
+    return recovered(run.timeline(), fault.target, within=step.numbers["within"], only=only, fault_id=fault.id)
 
 
 def _came_back(run: Underway, step: ClaimStep) -> Verdict:
-    return came_back(run.timeline(), _target(run, step), within=step.numbers["within"])
+    fault = _fault(run, step)
+    return came_back(run.timeline(), fault.target, within=step.numbers["within"], fault_id=fault.id)
 
 
 def _no_loss(run: Underway, step: ClaimStep) -> Verdict:
-    return nothing_lost(run.timeline(), _target(run, step))
+    fault = _fault(run, step)
+    return nothing_lost(run.timeline(), fault.target, fault_id=fault.id)
 
 
 def _detected(run: Underway, step: ClaimStep) -> Verdict:
-    after, before = step.numbers["after"], step.numbers["before"]
-    protocol = step.words["protocol"]
-    return detected_within(run.timeline(), _target(run, step), protocol=protocol, least=after, most=before)
+    fault = _fault(run, step)
+    return detected_within(
+        run.timeline(),
+        fault.target,
+        fabric=run.lab.fabric,
+        protocol=step.words["protocol"],
+        least=step.numbers["after"],
+        most=step.numbers["before"],
+        fault_id=fault.id,
+    )
 
 
-def _target(run: Underway, step: ClaimStep) -> str:
-    return run.faults[str(step.of)].target
+def _fault(run: Underway, step: ClaimStep) -> Injected:
+    return run.faults[str(step.of)]
 
 
 def _busiest(run: Underway, step: ClaimStep) -> Verdict:

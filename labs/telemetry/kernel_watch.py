@@ -21,7 +21,7 @@ from labs import kernel
 from labs.telemetry import rtnetlink
 from labs.telemetry.known import KnownKernel
 from labs.telemetry.listening import ListenedNode
-from labs.telemetry.records import AnyRecord, Note, PortRecord, RouteEvent
+from labs.telemetry.records import AnyRecord, Missed, PortRecord, RouteEvent
 from labs.telemetry.rtnetlink import DumpDone
 
 RECEIVE_BYTES = 4 << 20  # some 10 000 routes that change at once
@@ -118,7 +118,8 @@ class KernelWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     return
-                yield Note(t=time.monotonic_ns(), text=f"{self._name}: events of its kernel were lost, asking anew")
+                now = time.monotonic_ns()
+                yield Missed(t=now, since=now, because="its kernel's events overflowed", node=self._name)
                 self._ask(1)
                 continue
             t = time.monotonic_ns()

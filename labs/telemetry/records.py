@@ -205,6 +205,15 @@ class VerdictRecord(Record, frozen=True, kw_only=True, tag="verdict"):
     summary: str = ""
 
 
+class Missed(Record, frozen=True, kw_only=True, tag="missed"):
+    """Records of `since` to `t` are missing, and why: `count` of them where that is known, of `node` or of any."""
+
+    since: int
+    because: str
+    node: str = ""
+    count: int = 0
+
+
 class Note(Record, frozen=True, kw_only=True, tag="note"):
     """What a person or a scenario wants to find again."""
 
@@ -227,5 +236,6 @@ AnyRecord = (
     | ProbeRecord
     | GapRecord
     | VerdictRecord
+    | Missed
     | Note
 )

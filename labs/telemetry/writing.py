@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from labs.telemetry.records import Note, Record
+from labs.telemetry.records import Missed, Record
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -70,8 +70,8 @@ class Writer:
             self._missing += len(ready)
             self.lost += len(ready)
 
-    def _confession(self, t: int) -> Note:
-        return Note(t=t, text=f"{self._missing} records are missing before this one: {self._because}")
+    def _confession(self, t: int) -> Missed:
+        return Missed(t=t, since=self._last_ns, because=self._because, count=self._missing)
 
     def _append(self, data: bytes) -> bool:
         """All of it or nothing; False when there is no room."""

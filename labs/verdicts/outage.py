@@ -128,16 +128,27 @@ def ends_of(target: str) -> tuple[str, ...]:
     return tuple(undirected(target).partition("#")[0].split(":"))
 
 
-def spans(timeline: Timeline, target: str, fault: str | None = None) -> tuple[Span, ...]:
-    """The turns of every fault on `target`, in order; of one still in only the failure.
+def same_place(one: str, other: str) -> bool:
+    """Whether two targets are the same, whichever end of a link each names first."""
+    return (frozenset(ends_of(one)), _beside(one)) == (frozenset(ends_of(other)), _beside(other))
+
+
+def _beside(target: str) -> tuple[str, str]:
+    """Which of several parallel links it is, and which direction of it."""
+    link, _, sender = target.partition(" --from ")
+    return link.partition("#")[2], sender
+
+
+def spans(timeline: Timeline, target: str, fault_id: str | None = None) -> tuple[Span, ...]:
+    """The turns of every fault on `target`, or of the one with that id alone, in order; of one still in the failure.
 
     A failure lasts until the fault is taken back, a restoration until the next fault, whatever that is on. A fault on
-    one direction of a link (``leaf1:spine1 --from leaf1``) is one on the link, too.
+    one direction of a link (``leaf1:spine1 --from leaf1``) is one on the link, too. Either end may be named first.
     """
     told = timeline.of(FaultEvent)
     begins = [one.t for one in told if one.phase == "injecting"]
-    on = [one for one in told if target in {one.target, undirected(one.target)}]
-    events = [one for one in on if fault is None or one.fault == fault]
+    on = [one for one in told if same_place(target, one.target) or same_place(target, undirected(one.target))]
+    events = [one for one in on if fault_id is None or one.id == fault_id]
     found: list[Span] = []
     for number in dict.fromkeys(one.id for one in events):
         at = {one.phase: one.t for one in events if one.id == number}

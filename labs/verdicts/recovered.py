@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from labs.telemetry.records import Clock, HostRecord, RouteEvent, SessionEvent
+from labs.telemetry.records import HostRecord, RouteEvent
 from labs.telemetry.samples import HostSample
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
-from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, ends_of, flows, outages, spans
+from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
 from labs.verdicts.probed import no_witness
 from labs.verdicts.repeats import Repeat
+from labs.verdicts.unheard import not_all_heard
 from topologies.fabric import Link, Node
 
 MOST_ROWS = 16
-# What the scheduler of a workstation may add to a protocol's timer (V19).
-SCHEDULING_S = 0.1
 BFD_S = 0.9  # 300 ms x 3
 
 
-def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, only: Iterable[str] = ()) -> Verdict:
+def recovered(
+    timeline: Timeline,
+    target: Link | Node | str,
+    *,
+    within: float,
+    only: Iterable[str] = (),
+    fault_id: str | None = None,
+) -> Verdict:
     """Judge that no flow was out longer than `within` seconds, neither when the fault came nor when it went.
 
     With open-loop flows (`labs.probing`) in the timeline each of them is judged, by the longest time without a packet
@@ -29,6 +35,7 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
 
     Args:
         only: names of flows, where not all are meant.
+        fault_id: of one fault (`Injected.id`), where the target had several; by default all of them are judged.
 
     A time that is kept is kept however slow the workstation was: it is read off the kernel's own stamps, and an upper
     bound. Invalid when there was no such fault, when nothing of the fabric was seen, when the flows are no witness
@@ -37,17 +44,19 @@ def recovered(timeline: Timeline, target: Link | Node | str, *, within: float, o
     by more than that can have taken. One that is kept is invalid where the fault itself was shorter than `within`.
     """
     name = str(target)
-    turns = spans(timeline, name)
+    turns = spans(timeline, name, fault_id)
     claim = f"the fabric recovers from the fault on {name} within {within:g} s"
     if not turns:
-        return _nothing(claim, within, f"the timeline holds no fault on {name} that was made")
+        return unjudged(claim, within, f"the timeline holds no fault on {name} that was made")
     wanted = set(only)
     found = [one for turn in turns for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
+    unheard = not_all_heard(timeline, turns, within=within)
     if not found and not wanted:
-        return _not_too_short(_by_routes(timeline, claim, turns, within), turns, within)
-    unseen = no_witness(timeline, name, turns, within=within, only=wanted)
+        verdict = _not_too_short(_by_routes(timeline, claim, turns, within), turns, within)
+        return verdict.invalid(unheard) if unheard else verdict
+    unseen = no_witness(timeline, name, turns, within=within, only=wanted) or unheard
     if not found:
-        return _nothing(claim, within, unseen or "no such flow")
+        return unjudged(claim, within, unseen or "no such flow")
     verdict = _not_too_short(_by_flows(timeline, claim, found, turns, within), turns, within)
     return verdict.invalid(unseen) if unseen else verdict
 
@@ -97,7 +106,7 @@ def _by_flows(timeline: Timeline, claim: str, found: Sequence[Outage], turns: Se
     blind = [one for one in found if one.crosses and not one.lost and one.blind_s > within and one.turn is Turn.FAILURE]
     if not late and blind:
         return verdict.invalid(f"{blind[0].flow} sent nothing for {_ms(blind[0].blind_s)}: the probe was blind")
-    if not late or _beyond_doubt(timeline, turns, max(one.least_s for one in late), within):
+    if not late or beyond_doubt(timeline, turns, max(one.least_s for one in late), within):
         return verdict
     return certified(verdict, timeline, turns)
 
@@ -109,7 +118,7 @@ def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: fl
             heard = timeline.of(RouteEvent, since=turn.began_ns - AHEAD_NS, until=turn.until_ns)
             took += [max(0.0, (heard[-1].t - turn.began_ns) / NS)] if heard else []
     if not took:
-        return _nothing(claim, within, "no flow was probed, and no route changed")
+        return unjudged(claim, within, "no flow was probed, and no route changed")
     last = max(took)
     summary = f"the last route changed {_ms(last)} after the fault began; allowed {_ms(within)}; no flow was probed"
     numbers = {"faults": len(took), "last_route_ms": _number(last)}
@@ -117,18 +126,18 @@ def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: fl
     return verdict if verdict.held else certified(verdict, timeline, turns)
 
 
-def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -> Verdict:
+def came_back(timeline: Timeline, target: Link | Node | str, *, within: float, fault_id: str | None = None) -> Verdict:
     """Judge that once the fault was gone every flow that crosses it was back on its path within `within` seconds.
 
     A flow is back when each switch on its path has the path's port in its route again. Invalid when the fault did not
     come and go, or no probed flow crosses it, or none of them ever left; and as `recovered` when it took too long.
     """
     name = str(target)
-    turns = [one for one in spans(timeline, name) if one.turn is Turn.RESTORATION]
+    turns = [one for one in spans(timeline, name, fault_id) if one.turn is Turn.RESTORATION]
     claim = f"flows are back on their paths within {within:g} s of the end of the fault on {name}"
     found = [one for turn in turns for one in outages(timeline, name, turn) if one.crosses]
     if not found:
-        return _nothing(claim, within, "no fault came and went, or no flow that crosses it was probed")
+        return unjudged(claim, within, "no fault came and went, or no flow that crosses it was probed")
     away = [one for one in found if one.rebalance_s is None or one.rebalance_s > within]
     open_ended = [one for one in found if one.most_s == float("inf")]
     known = [one.rebalance_s for one in found if one.rebalance_s is not None]
@@ -143,7 +152,7 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
         budget_s=_limit(within, held=not away and not open_ended),
         watched=True,
     )
-    unseen = no_witness(timeline, name, turns, within=within)
+    unseen = no_witness(timeline, name, turns, within=within) or not_all_heard(timeline, turns, within=within)
     if unseen:
         return verdict.invalid(unseen)
     if not timeline.of(RouteEvent):
@@ -153,18 +162,18 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float) -
     return verdict if verdict.held else certified(verdict, timeline, turns)
 
 
-def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
+def nothing_lost(timeline: Timeline, target: Link | Node | str, *, fault_id: str | None = None) -> Verdict:
     """Judge that no probed flow lost a packet, neither when the change came nor when it went: a maintenance's claim.
 
     Invalid when there was no such change, or no flow was probed, and where packets were lost on a workstation so
     starved that a tenth of BFD's own time was gone: then sessions end by themselves.
     """
     name = str(target)
-    turns = spans(timeline, name)
+    turns = spans(timeline, name, fault_id)
     found = [one for turn in turns for one in outages(timeline, name, turn)]
     claim = f"no packet is lost to what was done to {name}"
     if not found:
-        return _nothing(claim, None, "there was no such change, or no flow was probed")
+        return unjudged(claim, None, "there was no such change, or no flow was probed")
     lost = [one for one in found if one.lost]
     crossing = {one.flow for one in found if one.crosses}
     verdict = Verdict(
@@ -177,77 +186,10 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str) -> Verdict:
         ),
         budget_s=_limit(BFD_S, held=not lost),
     )
-    unseen = no_witness(timeline, name, turns, within=None)
+    unseen = no_witness(timeline, name, turns, within=None) or not_all_heard(timeline, turns, within=None)
     if unseen:
         return verdict.invalid(unseen)
     return verdict if verdict.held else certified(verdict, timeline, turns)
-
-
-def detected_within(
-    timeline: Timeline,
-    target: Link | Node | str,
-    *,
-    protocol: str,
-    least: float,
-    most: float,
-    scheduling_s: float = SCHEDULING_S,
-) -> Verdict:
-    """Judge that a protocol told of the fault after `least` to `most` seconds, as its timers say (F9).
-
-    BFD with a multiplier m and an interval T says so after (m-1) T to m T, BGP after hold - keepalive to hold. The
-    first session at each fault counts. The fault took a moment to make: `least` is judged from its begin, `most` from
-    its end, plus what the scheduler may add. Not told of is false where the fault stayed longer than that, a session
-    was up at one of its ends and the Recorder listened. Otherwise it is invalid, as without a fault, and where the time
-    is exceeded on a workstation that was starved or that nobody watched.
-    """
-    name = str(target)
-    turns = [one for one in spans(timeline, name) if one.turn is Turn.FAILURE]
-    claim, allowed = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s", most + scheduling_s
-    sessions = [one for one in timeline.of(SessionEvent) if one.protocol == protocol and one.node in ends_of(name)]
-    took, missed = [], []
-    for turn in turns:
-        t = next((one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns), None)
-        if t is None:
-            missed.append(turn)
-        else:
-            took.append(((t - turn.made_ns) / NS, (t - turn.began_ns) / NS))
-    summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
-    if not turns or not all(_was_up(sessions, turn) and _listened(timeline, turn, allowed) for turn in missed):
-        return _nothing(claim, most, summary)
-    held = not missed and all(least <= from_begin and from_end <= allowed for from_end, from_begin in took)
-    after_s = [round(from_end, 3) for from_end, _ in took]
-    stayed = f"{summary}, though each stayed longer than {allowed:g} s"
-    summary = stayed if missed else f"detected after {', '.join(map(str, after_s))} s"
-    evidence = Evidence(summary, {"faults": len(took), "missed": len(missed), "after_s": after_s})
-    verdict = Verdict(claim, held, evidence, budget_s=most, watched=True)
-    sure = any(_beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
-    return verdict if held or sure else certified(verdict, timeline, turns)
-
-
-def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:
-    """Whether a session was up when the fault came.
-
-    One that is told of only later is taken to have been: the timeline may begin after it came up.
-    """
-    before = {(one.node, one.peer): one.up for one in sessions if one.t < turn.began_ns}
-    return any(before.values()) if before else bool(sessions)
-
-
-def _listened(timeline: Timeline, turn: Span, for_s: float) -> bool:
-    """Whether the Recorder was up from a fault on for longer than so many seconds of it, and was not started anew."""
-    restarted = any(turn.began_ns < one.t <= turn.made_ns + for_s * NS for one in timeline.of(Clock))
-    return not restarted and _heard_for_s(timeline, turn) > for_s
-
-
-def _heard_for_s(timeline: Timeline, turn: Span) -> float:
-    """For how long a fault stayed as far as the Recorder was there to listen: until its last record of the workstation.
-
-    A Recorder of which no such record reaches back to before the fault was not there when it came.
-    """
-    watched = [one.t for one in timeline.of(HostRecord)]
-    if not any(one.t - one.duration_s * NS <= turn.began_ns for one in timeline.of(HostRecord)):
-        return 0.0
-    return max(0.0, (min(turn.until_ns, watched[-1]) - turn.made_ns) / NS)
 
 
 def certified(verdict: Verdict, timeline: Timeline, turns: Sequence[Span]) -> Verdict:
@@ -285,7 +227,7 @@ def _workstation(timeline: Timeline, turns: Sequence[Span]) -> HostSample | None
     )
 
 
-def _beyond_doubt(timeline: Timeline, turns: Sequence[Span], least_s: float, within: float) -> bool:
+def beyond_doubt(timeline: Timeline, turns: Sequence[Span], least_s: float, within: float) -> bool:
     """Whether a time is too long even if all that the workstation took away is taken off it, at its worst."""
     host = _workstation(timeline, turns)
     return host is not None and least_s * (1 - max(host.steal, host.steal_worst)) - host.starved_s > within
@@ -302,7 +244,9 @@ def each_failure(
     found = []
     for turn in (one for one in spans(timeline, name) if one.turn is Turn.FAILURE):
         seen = [one for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
-        unseen = no_witness(timeline, name, [turn], within=budget_s, only=wanted)
+        unseen = no_witness(timeline, name, [turn], within=budget_s, only=wanted) or not_all_heard(
+            timeline, [turn], within=budget_s
+        )
         if unseen or not seen:
             found.append(Repeat(0.0, unseen or "no flow was probed"))
         else:
@@ -318,7 +262,7 @@ def _repeat(timeline: Timeline, turn: Span, longest: Outage, budget_s: float) ->
         return Repeat(longest.most_s, too_short if _too_short(turn, budget_s) else None)
     if longest.least_s <= budget_s:
         return Repeat(longest.most_s, f"out {_ms(longest.least_s)} to {_ms(longest.most_s)}: a late sender")
-    if _beyond_doubt(timeline, [turn], longest.least_s, budget_s):
+    if beyond_doubt(timeline, [turn], longest.least_s, budget_s):
         return Repeat(longest.most_s)
     broken = Verdict("in time", held=False, evidence=Evidence(str(longest)), budget_s=budget_s)
     return Repeat(longest.most_s, certified(broken, timeline, [turn]).invalid_because)
@@ -329,7 +273,8 @@ def _limit(budget_s: float, *, held: bool) -> float | None:
     return None if held else budget_s
 
 
-def _nothing(claim: str, budget_s: float | None, because: str) -> Verdict:
+def unjudged(claim: str, budget_s: float | None, because: str) -> Verdict:
+    """A claim of which nothing is known, and why."""
     return Verdict(claim, False, Evidence(because), budget_s=budget_s).invalid(because)
 
 

@@ -17,6 +17,7 @@ from labs.telemetry.records import (
     GapRecord,
     HostRecord,
     LinkEvent,
+    Missed,
     ProbeRecord,
     Record,
     RouteEvent,
@@ -24,11 +25,14 @@ from labs.telemetry.records import (
 )
 from labs.telemetry.timeline import Timeline, timeline_of
 from labs.verdicts import Verdict
-from labs.verdicts.outage import Outage, Turn, outages, spans
-from labs.verdicts.recovered import came_back, detected_within, each_failure, nothing_lost, recovered
+from labs.verdicts.detected import detected_within
+from labs.verdicts.outage import Outage, Turn, outages, same_place, spans
+from labs.verdicts.recovered import came_back, each_failure, nothing_lost, recovered
 from labs.verdicts.repeats import Repeat, kept_in, percentile, proven_share
+from topologies.builders import leaf_spine
 
 MS, S = 1_000_000, 1_000_000_000
+CLOS = leaf_spine(leaves=4, spines=2, hosts_per_leaf=2)
 LINK = "leaf1:spine1"
 OWN_PATH = ("host1:eth1", "leaf1:eth1", "spine1:eth2", "leaf2:eth3")
 FAR_PATH = ("host3:eth1", "leaf2:eth1", "spine1:eth1", "leaf1:eth3")
@@ -263,10 +267,78 @@ def test_a_fault_on_one_direction_is_one_on_the_link(target: str) -> None:
     assert not recovered(said, target, within=0.1)
     assert came_back(said, target, within=0.2)
     assert not nothing_lost(said, target)
-    assert detected_within(said, target, protocol="bfd", least=0.6, most=0.9)
-    assert not detected_within(said, target, protocol="bfd", least=0.1, most=0.3)
+    assert detected_within(said, target, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    assert not detected_within(said, target, fabric=CLOS, protocol="bfd", least=0.1, most=0.3)
     assert "no fault" in because(recovered(said, "leaf1:spine1 --from spine1", within=0.2))
     assert "no fault" in because(recovered(said, "leaf1:spine2", within=0.2))
+
+
+HOLES: list[tuple[Record, str]] = [
+    (Missed(t=S + 20 * MS, since=S + 10 * MS, because="No space left on device"), "No space left on device"),
+    (Missed(t=2 * S, since=S // 2, because="No space left on device"), "missed 1.500 s"),
+    (Missed(t=3 * S + 20 * MS, since=3 * S + 10 * MS, because="overflowed", node="leaf1"), "leaf1: overflowed"),
+    (Clock(t=2 * S, wall="", boot=""), "it was started anew"),
+]
+
+
+@pytest.mark.parametrize(("hole", "words"), HOLES)
+def test_what_the_recorder_missed_makes_it_invalid(hole: Record, words: str) -> None:
+    early = HostRecord(t=S // 2, duration_s=0.4, steal=0.0, steal_worst=0.0, starved_s=0.0)
+    said = timeline(*SOUND, early, hole)
+    assert words in because(recovered(said, LINK, within=0.2))
+    assert words in because(recovered(timeline(*fault(), *EVENTS, CALM, early, hole), LINK, within=0.2))
+    assert words in because(nothing_lost(said, LINK))
+    (repeat,) = each_failure(said, LINK, budget_s=0.2)
+    assert (words in (repeat.invalid_because or "")) is (hole.t < 3 * S)
+
+
+@pytest.mark.parametrize("hole", [Missed(t=8 * S, since=7 * S, because="full"), Clock(t=8 * S, wall="", boot="")])
+def test_what_the_recorder_missed_long_after_does_not_matter(hole: Record) -> None:
+    before = HostRecord(t=7 * S, duration_s=3.0, steal=0.0, steal_worst=0.0, starved_s=0.0)
+    assert recovered(timeline(*SOUND, before, hole), LINK, within=0.2)
+    assert came_back(timeline(*SOUND, before, hole), LINK, within=0.2)
+
+
+def test_a_hole_before_flows_are_back_makes_it_invalid() -> None:
+    hole = Missed(t=5 * S, since=4 * S, because="full")
+    assert "full" in because(came_back(timeline(*SOUND, hole), LINK, within=2.0))
+
+
+def test_two_faults_on_one_target_are_told_apart_by_their_ids() -> None:
+    again = [*fault(begin=5 * S, end=7 * S, number="f2"), gap("far", 5 * S, 5 * S + 800 * MS, 1600)]
+    back = RouteEvent(t=7 * S + 300 * MS, node="leaf1", prefix="10.2/31", ports=("eth1", "eth2"))
+    away = RouteEvent(t=5 * S + 4 * MS, node="leaf1", prefix="10.2/31", ports=("eth2",))
+    said = timeline(*SOUND, *again, away, back, down(S + 700 * MS), down(5 * S + 100 * MS), replace(CALM, t=9 * S))
+    assert recovered(said, LINK, within=0.2, fault_id="f1")
+    assert not recovered(said, LINK, within=0.2, fault_id="f2")
+    assert not recovered(said, LINK, within=0.2)
+    assert came_back(said, LINK, within=0.2, fault_id="f1")
+    assert not came_back(said, LINK, within=0.2, fault_id="f2")
+    assert not nothing_lost(said, LINK, fault_id="f2")
+    timed: dict[str, Any] = {"fabric": CLOS, "protocol": "bfd", "least": 0.6, "most": 0.9}
+    assert detected_within(said, LINK, fault_id="f1", **timed)
+    assert not detected_within(said, LINK, fault_id="f2", **timed)
+    assert "no fault" in because(recovered(said, LINK, within=0.2, fault_id="f3"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("leaf1:spine1", "spine1:leaf1", True),
+        ("spine1:leaf1#2", "leaf1:spine1#2", True),
+        ("leaf1:spine1", "leaf1:spine1#2", False),
+        ("leaf1:spine1 --from leaf1", "spine1:leaf1 --from leaf1", True),
+        ("leaf1:spine1 --from leaf1", "leaf1:spine1 --from spine1", False),
+        ("leaf1", "leaf1:spine1", False),
+    ],
+)
+def test_a_link_may_be_named_from_either_end(one: str, other: str, same: bool) -> None:
+    assert same_place(one, other) is same
+
+
+def test_the_verdict_on_a_link_named_from_its_other_end() -> None:
+    assert recovered(timeline_of(SOUND), "spine1:leaf1", within=0.2)
+    assert not recovered(timeline_of(SOUND), "spine1:leaf1", within=0.1)
 
 
 def test_without_the_fault_nothing_is_judged() -> None:
@@ -385,28 +457,43 @@ def test_no_loss_where_nothing_was_probed_proves_nothing() -> None:
 # --- detection --------------------------------------------------------------------------------------------------------
 
 
-def down(t: int, protocol: str = "bfd", node: str = "leaf1") -> SessionEvent:
-    return SessionEvent(t=t, node=node, peer="x", protocol=protocol, state="down", up=False)
+def down(t: int, protocol: str = "bfd", node: str = "leaf1", port: str = "eth1") -> SessionEvent:
+    return SessionEvent(t=t, node=node, peer=port, protocol=protocol, state="down", up=False, port=port)
 
 
 @pytest.mark.parametrize(("after_ms", "held"), [(590, False), (700, True), (1000, True), (1002, False)])
 def test_bfd_detects_between_two_and_three_intervals(after_ms: int, held: bool) -> None:
     said = timeline(*fault(), down(S + after_ms * MS), CALM)
-    assert bool(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9)) is held
+    assert bool(detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)) is held
 
 
 def test_a_session_elsewhere_or_of_another_protocol_is_no_detection() -> None:
     said = timeline(*fault(), down(S + 700 * MS, node="leaf4"), down(S + 700 * MS, "bgp"), CALM)
-    assert "0 of 1 faults" in because(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9))
+    assert "0 of 1 faults" in because(detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9))
 
 
-def up(t: int, node: str = "leaf1") -> SessionEvent:
-    return SessionEvent(t=t, node=node, peer="x", protocol="bfd", state="up", up=True)
+def test_a_session_over_another_link_of_an_end_is_no_detection() -> None:
+    said = timeline(*fault(), up(S // 2), down(S + 700 * MS, port="eth2"), CALM)
+    verdict = detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    assert verdict.valid
+    assert not verdict
+
+
+@pytest.mark.parametrize(("node", "port"), [("spine1", "eth3"), ("leaf3", "eth1")])
+def test_any_session_over_a_faulted_nodes_links_detects_it(node: str, port: str) -> None:
+    said = timeline(*fault("spine1"), down(S + 700 * MS, node=node, port=port), CALM)
+    assert detected_within(said, "spine1", fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    elsewhere = timeline(*fault("spine1"), up(S // 2), down(S + 700 * MS, node="leaf3", port="eth2"), CALM)
+    assert not detected_within(elsewhere, "spine1", fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+
+
+def up(t: int, node: str = "leaf1", port: str = "eth1") -> SessionEvent:
+    return SessionEvent(t=t, node=node, peer=port, protocol="bfd", state="up", up=True, port=port)
 
 
 @pytest.mark.parametrize("known", [up(S // 2), up(S // 2, "spine1"), down(4 * S), up(4 * S)])
 def test_a_fault_that_stays_and_that_nobody_tells_of_is_seen_failing(known: SessionEvent) -> None:
-    verdict = detected_within(timeline(*fault(), known, CALM), LINK, protocol="bfd", least=0.6, most=0.9)
+    verdict = detected_within(timeline(*fault(), known, CALM), LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
     assert verdict.valid
     assert not verdict
     assert "0 of 1 faults were told of by bfd, though" in verdict.evidence.summary
@@ -416,7 +503,7 @@ def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
     again = fault(begin=5 * S, end=7 * S, number="f2")
     calm = HostRecord(t=8 * S, duration_s=7.5, steal=0.0, steal_worst=0.0, starved_s=0.001)
     said = timeline(*fault(), up(S // 2), down(S + 700 * MS), up(4 * S), *again, calm)
-    assert not detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9)
+    assert not detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
 
 
 @pytest.mark.parametrize(
@@ -424,6 +511,7 @@ def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
     [
         [*fault(), CALM],  # no session is known
         [*fault(), up(S // 2, "leaf4"), CALM],
+        [*fault(), up(S // 2, port="eth2"), CALM],  # of another link
         [*fault(), down(S // 2), CALM],  # it was down before
         [*fault(end=S + 900 * MS), up(S // 2), CALM],  # gone before it had to be told of
         [*fault(), up(S // 2)],  # no Recorder
@@ -434,13 +522,23 @@ def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
     ],
 )
 def test_silence_that_proves_nothing_is_invalid(said: list[Record]) -> None:
-    assert because(detected_within(timeline(*said), LINK, protocol="bfd", least=0.6, most=0.9))
+    assert because(detected_within(timeline(*said), LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9))
+
+
+def test_a_detection_beside_a_hole_in_the_timeline_is_invalid() -> None:
+    hole = Missed(t=S + 500 * MS, since=S + 400 * MS, because="its kernel's events overflowed", node="leaf1")
+    said = timeline(*fault(), down(S + 700 * MS), hole, CALM)
+    assert "missed 0.100 s" in because(detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9))
+    later = replace(hole, since=5 * S // 2, t=5 * S // 2)
+    assert detected_within(
+        timeline(*fault(), down(S + 700 * MS), later, CALM), LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9
+    )
 
 
 def test_late_detection_on_a_starved_workstation_is_no_finding() -> None:
     starved = HostRecord(t=2 * S, duration_s=1.5, steal=0.0, steal_worst=0.0, starved_s=0.5)
     said = timeline(*fault(), down(S + 1300 * MS), starved)
-    assert "starved" in because(detected_within(said, LINK, protocol="bfd", least=0.6, most=0.9))
+    assert "starved" in because(detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9))
 
 
 # --- repeats ----------------------------------------------------------------------------------------------------------

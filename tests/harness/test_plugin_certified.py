@@ -94,6 +94,15 @@ def test_a_test_that_does_not_measure_is_not_watched(pytester: pytest.Pytester) 
     result.assert_outcomes(passed=1)
 
 
+def test_the_second_run_has_a_timeline_of_its_own(pytester: pytest.Pytester) -> None:
+    """The first one's faults are not the second one's."""
+    noted = "    import time; runs[-1] = (timeline.began_ns, time.monotonic_ns())\n    assert Verdict"
+    module = one("timeline").replace("    assert Verdict", noted)
+    module += "    assert len(runs) == 2 and runs[1][0] >= runs[0][1]\n"
+    result, _ = outcomes(pytester, module, starved=1)
+    result.assert_outcomes(passed=1)
+
+
 def test_once_is_enough_where_the_test_says_so(pytester: pytest.Pytester) -> None:
     module = one("traffic").replace("@pytest.mark.lab", "@pytest.mark.valid_of(1)\n@pytest.mark.lab")
     _, case = outcomes(pytester, module, starved=1)

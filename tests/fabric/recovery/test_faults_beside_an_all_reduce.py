@@ -10,21 +10,15 @@ more, two processors have no time left for the switches' software, and what is m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
 from labs import recovery_bridge as bridge
-from labs.dataplane.wires import Impairment
-from labs.kinds import driver
 from labs.lab import Lab
 from labs.probing import Way, around
 from labs.pytest_plugin import Faults
 from labs.testing import SECOND, came_back, detected_within, drained, kept_in, nothing_lost, recovered, wait_until
 from labs.verdicts.recovered import each_failure
 
-Told = Callable[[str, str, Callable[[], None], Callable[[], None]], AbstractContextManager[None]]
 pytestmark = [pytest.mark.lab("clos_frr_graceful"), pytest.mark.valid_of(3)]
 LINK = "leaf1:spine1"
 # The kernel takes a member without carrier out of its groups by itself (ignore_routes_with_linkdown). One end is set
@@ -62,24 +56,16 @@ def test_carrier_loss(lab: Lab, faults: Faults, repeats: int) -> None:
     assert seen.stall_s is not None
 
 
-def test_a_silent_blackhole_is_found_by_bfd(lab: Lab, told: Told) -> None:
+def test_a_silent_blackhole_is_found_by_bfd(lab: Lab, faults: Faults) -> None:
     """BFD of 300 ms x 3 says so after 0.6 to 0.9 s: a packet is due within each 300 ms, and three must be missing."""
-    asic = lab.asic
-    assert asic is not None
-    ends = [(port.node, port.name) for port in lab.fabric.link(LINK).ends]
-
-    def swallow(wrong: Impairment) -> None:
-        for node, port in ends:
-            asic.impair(node, port, wrong)
-
     link = lab.fabric.link(LINK)
     seen = bridge.measure(
         lab,
         LINK,
-        lambda: told("blackhole", LINK, lambda: swallow(Impairment(blackhole={})), lambda: swallow(Impairment())),
+        lambda: faults.blackhole(LINK),
         settles=lambda: lab.wait_routes_match(lab.fabric.without(link), within=10 * SECOND),
     )
-    assert detected_within(seen.timeline, LINK, protocol="bfd", least=0.6, most=0.9)
+    assert detected_within(seen.timeline, LINK, fabric=lab.fabric, protocol="bfd", least=0.6, most=0.9)
     # Nothing else tells the switch: flows at the break are out as long, and those behind it the news longer.
     assert recovered(seen.timeline, LINK, within=0.9 + 0.1 + FAR_WITHIN)
     out = [one for found in seen.outages(Way.OWN) for one in found]
@@ -87,12 +73,12 @@ def test_a_silent_blackhole_is_found_by_bfd(lab: Lab, told: Told) -> None:
     assert recovered(seen.timeline, LINK, within=0.001, only=seen.names(Way.BESIDE))
 
 
-def test_a_spine_crashes_and_returns(lab: Lab, told: Told) -> None:
+def test_a_spine_crashes_and_returns(lab: Lab, faults: Faults) -> None:
     """All leaves lose carrier, one after the other, and have the other spine: out 200 ms at most. Then it is back."""
     seen = bridge.measure(
         lab,
         "spine1",
-        lambda: told("crash", "spine1", lambda: lab.stop("spine1"), lambda: lab.start("spine1")),
+        lambda: faults.node_crash("spine1"),
         flows=around(lab, LINK),
         settles=lambda: lab.wait_routes_match(lab.fabric.without("spine1"), within=10 * SECOND),
         back_within=RETURN_WITHIN,
@@ -101,17 +87,13 @@ def test_a_spine_crashes_and_returns(lab: Lab, told: Told) -> None:
     assert came_back(seen.timeline, "spine1", within=RETURN_WITHIN)
 
 
-def test_a_drained_spine_costs_no_packet(lab: Lab, told: Told) -> None:
+def test_a_drained_spine_costs_no_packet(lab: Lab, faults: Faults) -> None:
     """Its neighbours move away while it goes on forwarding, and come back to one that forwards: 0 packets lost."""
-    node = lab.node("spine1")
-
-    def drain(*, on: bool) -> None:
-        driver(node.kind).drain(node, on=on)
 
     def is_drained() -> object:
         moved = wait_until(
             "nothing goes through spine1",
-            lambda: drained(lab.fabric, node.node, [lab.routes(leaf.node) for leaf in lab.switches]),
+            lambda: drained(lab.fabric, "spine1", [lab.routes(leaf.node) for leaf in lab.switches]),
             lambda verdict: verdict.held,
             within=10 * SECOND,
         )
@@ -121,7 +103,7 @@ def test_a_drained_spine_costs_no_packet(lab: Lab, told: Told) -> None:
     seen = bridge.measure(
         lab,
         "spine1",
-        lambda: told("drain", "spine1", lambda: drain(on=True), lambda: drain(on=False)),
+        lambda: faults.drain("spine1"),
         flows=around(lab, LINK),
         settles=is_drained,
     )

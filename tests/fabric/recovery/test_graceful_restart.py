@@ -6,41 +6,29 @@ session with BGP's, which FRR has, makes runs INVALID more often where daemons s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
 from labs import recovery_bridge as bridge
 from labs.lab import Lab
 from labs.probing import around
+from labs.pytest_plugin import Faults
 from labs.testing import nothing_lost
 
-Told = Callable[[str, str, Callable[[], None], Callable[[], None]], AbstractContextManager[None]]
 pytestmark = [pytest.mark.lab("clos_frr_graceful"), pytest.mark.valid_of(3)]
 LINK = "leaf1:spine1"
 
 
-def test_a_killed_bgpd_costs_no_packet(lab: Lab, told: Told) -> None:
+def test_a_killed_bgpd_costs_no_packet(lab: Lab, faults: Faults) -> None:
     """With graceful restart zebra keeps its routes, peers keep theirs, and both replace them once all are told."""
     bridge.wait_past_startup(lab)
     node = lab.node("spine1")
     pid = node.run("cat", "/run/frr/bgpd.pid").stdout.strip()
-
-    def start_again() -> None:
-        node.run("/usr/lib/frr/bgpd", "-d", "-A", "127.0.0.1")
-        node.run("vtysh", "-b")
-
     seen = bridge.measure(
         lab,
         "spine1",
-        lambda: told("kill", "spine1", lambda: _kill(lab, pid), start_again),
+        lambda: faults.daemon_kill("spine1", daemon="bgpd"),
         flows=around(lab, LINK),
         lasts_s=2.0,
     )
     assert nothing_lost(seen.timeline, "spine1")
     assert node.run("cat", "/run/frr/bgpd.pid").stdout.strip() != pid
-
-
-def _kill(lab: Lab, pid: str) -> None:
-    lab.node("spine1").run("kill", "-9", pid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labs.telemetry.records import Note
+from labs.telemetry.records import Missed, Note
 from labs.telemetry.timeline import read_timeline
 from labs.telemetry.writing import Writer
 
@@ -62,7 +62,9 @@ def test_a_full_disk_is_said_once_there_is_room(tmp_path: Path, monkeypatch: pyt
     writer.add(note(4))
     writer.write_until(4)
     assert not writer.full
-    assert texts(tmp_path / "t") == ["1", "2 records are missing before this one: No space left on device", "4"]
+    assert texts(tmp_path / "t") == ["1", "4"]
+    (missed,) = read_timeline(tmp_path / "t").of(Missed)
+    assert (missed.since, missed.count, missed.because) == (1, 2, "No space left on device")
     assert read_timeline(tmp_path / "t").torn == 0
 
 

@@ -1,0 +1,101 @@
+"""Was a fault told of by the protocol whose task that is, when its timers say so? Judged from the timeline alone.
+
+The sessions that can tell are those over the faulted link, or over any link of the faulted node: at both ends, for a
+node that is gone says nothing itself. Another session of the same switch that goes down has its own reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from labs.telemetry.records import HostRecord, SessionEvent
+from labs.telemetry.timeline import Timeline
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.outage import NS, Span, Turn, ends_of, spans, undirected
+from labs.verdicts.recovered import beyond_doubt, certified, unjudged
+from labs.verdicts.unheard import not_all_heard
+from topologies.fabric import Fabric, Link, Node
+
+# What the scheduler of a workstation may add to a protocol's timer (V19).
+SCHEDULING_S = 0.1
+
+
+def detected_within(
+    timeline: Timeline,
+    target: Link | Node | str,
+    *,
+    fabric: Fabric,
+    protocol: str,
+    least: float,
+    most: float,
+    fault_id: str | None = None,
+    scheduling_s: float = SCHEDULING_S,
+) -> Verdict:
+    """Judge that a protocol told of the fault after `least` to `most` seconds, as its timers say (F9).
+
+    Args:
+        fabric: the design, which says whose sessions go over the target.
+        fault_id: of one fault, where the target had several; by default all of them are judged.
+
+    BFD with a multiplier m and an interval T says so after (m-1) T to m T, BGP after hold - keepalive to hold. The
+    first session at each fault counts. The fault took a moment to make: `least` is judged from its begin, `most` from
+    its end, plus what the scheduler may add. Not told of is false where the fault stayed longer than that, a session
+    was up over the target and the Recorder listened. Otherwise it is invalid, as without a fault, where part of the
+    time was not recorded, and where it is exceeded on a workstation that was starved or that nobody watched.
+    """
+    name = str(target)
+    turns = [one for one in spans(timeline, name, fault_id) if one.turn is Turn.FAILURE]
+    claim, allowed = f"{protocol} detects the fault on {name} in {least:g} to {most:g} s", most + scheduling_s
+    sessions = _sessions(timeline, fabric, undirected(name), protocol)
+    took, missed = [], []
+    for turn in turns:
+        t = next((one.t for one in sessions if not one.up and turn.began_ns <= one.t <= turn.until_ns), None)
+        if t is None:
+            missed.append(turn)
+        else:
+            took.append(((t - turn.made_ns) / NS, (t - turn.began_ns) / NS))
+    summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
+    if not turns or not all(_was_up(sessions, turn) and _heard_for_s(timeline, turn) > allowed for turn in missed):
+        return unjudged(claim, most, summary)
+    judged = [replace(one, until_ns=min(one.until_ns, one.made_ns + int(allowed * NS))) for one in turns]
+    unheard = not_all_heard(timeline, judged, within=allowed)
+    if unheard:
+        return unjudged(claim, most, f"{summary}; {unheard}")
+    held = not missed and all(least <= from_begin and from_end <= allowed for from_end, from_begin in took)
+    after_s = [round(from_end, 3) for from_end, _ in took]
+    stayed = f"{summary}, though each stayed longer than {allowed:g} s"
+    summary = stayed if missed else f"detected after {', '.join(map(str, after_s))} s"
+    evidence = Evidence(summary, {"faults": len(took), "missed": len(missed), "after_s": after_s})
+    verdict = Verdict(claim, held, evidence, budget_s=most, watched=True)
+    sure = any(beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
+    return verdict if held or sure else certified(verdict, timeline, turns)
+
+
+def _sessions(timeline: Timeline, fabric: Fabric, target: str, protocol: str) -> tuple[SessionEvent, ...]:
+    """What was told of a protocol's sessions over a link, or over any link of a node."""
+    named = ends_of(target)
+    links = fabric.links_of(named[0]) if len(named) == 1 and named[0] else [fabric.link(target)] if target else []
+    ports = {(port.node, port.name) for link in links for port in link.ends}
+    heard = timeline.of(SessionEvent)
+    return tuple(one for one in heard if one.protocol == protocol and (one.node, one.port) in ports)
+
+
+def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:
+    """Whether a session was up when the fault came.
+
+    One that is told of only later is taken to have been: the timeline may begin after it came up.
+    """
+    before = {(one.node, one.peer): one.up for one in sessions if one.t < turn.began_ns}
+    return any(before.values()) if before else bool(sessions)
+
+
+def _heard_for_s(timeline: Timeline, turn: Span) -> float:
+    """For how long a fault stayed as far as the Recorder was there to listen: until its last record of the workstation.
+
+    A Recorder of which no such record reaches back to before the fault was not there when it came.
+    """
+    watched = [one.t for one in timeline.of(HostRecord)]
+    if not any(one.t - one.duration_s * NS <= turn.began_ns for one in timeline.of(HostRecord)):
+        return 0.0
+    return max(0.0, (min(turn.until_ns, watched[-1]) - turn.made_ns) / NS)
