@@ -181,6 +181,10 @@ class Playing:
         """How far the ranks are; nothing where the engine does not say."""
         return self.run.progress() if isinstance(self.run, RcRun) else ()
 
+    def has_ended(self) -> bool:
+        """Whether no rank will do more; False where the engine does not say."""
+        return isinstance(self.run, RcRun) and self.run.has_ended()
+
     def end_soon(self) -> None:
         """Have it end after an iteration that begins soon. Raises SpecError for an engine that cannot."""
         if not isinstance(self.run, RcRun):

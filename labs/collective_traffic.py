@@ -180,6 +180,10 @@ class RunningCollective:
         """How far each rank is: iterations, messages and bytes. Ranks that have ended are left out."""
         return self.playing.progress()
 
+    def has_ended(self) -> bool:
+        """Whether no rank will do a further iteration, for whatever reason; `finish` says whether it went well."""
+        return self.playing.has_ended()
+
     def finish(self, timeout: float | None = None) -> CollectiveResult:
         """Wait until it is done, at most `timeout` seconds; one without end ends after an iteration that begins soon.
 

@@ -45,8 +45,13 @@ class PlaysScenario:
         return repeat(self._lab, self.scenario, wanted=wanted, seed=seed)
 
     def verify(self, wanted: int = 1) -> Repeats:
-        """Play it, and assert every claim of every run that counts. Raises RunInvalid when too few count."""
+        """Play it, and assert every claim of every run that counts.
+
+        Raises RunInvalid when too few count, LabError for a testbed in trouble.
+        """
         found = self.play(wanted)
+        if found.trouble is not None:
+            raise found.trouble
         false = [str(one.verdict) for run in found.runs for one in run.judged if one.outcome == "failed"]
         if false:
             pytest.fail(f"{self.scenario.name}: {found}\n" + "\n".join(false), pytrace=False)

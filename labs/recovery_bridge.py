@@ -142,13 +142,18 @@ def wait_past_startup(lab: Lab) -> None:
     """
     waited = wait_until(
         "every bgpd is older than FRR's restart time",
-        lambda: min(_bgpd_age_s(node) for node in lab.switches),
+        lambda: youngest_bgpd_s(lab),
         lambda youngest: youngest > STARTUP_S,
         within=STARTUP_S + 30,
         most=2.0,
     )
     if not waited.held:
         raise NotReady(str(waited))
+
+
+def youngest_bgpd_s(lab: Lab) -> int:
+    """Seconds since the youngest bgpd of the lab was started. Raises NotReady for a switch without one."""
+    return min(_bgpd_age_s(node) for node in lab.switches)
 
 
 def _bgpd_age_s(node: LiveNode) -> int:

@@ -66,17 +66,29 @@ def as_scenario(lab: str, profile: str | None, faults: Iterable[Made]) -> str:
     lasts = max(one.end_s for one in found) + LEAD_S + 2 * BACK_WITHIN_S
     if lasts > MOST_S:
         raise SpecError(f"faults over {lasts:.0f} s", allowed=f"{MOST_S:.0f} s at most from the first to the last")
-    named = [(f"fault-{number}", one) for number, one in enumerate(found, 1)]
-    steps: list[Mapping[str, object]] = [_step(name, one) for name, one in named]
-    steps += [
-        {"revert": name}
-        if one.ended_s is None
-        else {"wait": "reverted", "of": name, "within": f"{max(1.0, one.ended_s - one.began_s) + 10:.0f}s"}
-        for name, one in named
-    ]
+    steps: list[Mapping[str, object]] = []
+    still: dict[str, Made] = {}
+    for number, one in enumerate(found, 1):
+        # The same again: the one before was over by then, and has to be here.
+        same = next((name for name, other in still.items() if _place(other) == _place(one)), None)
+        if same is not None:
+            steps.append(_end(same, still.pop(same)))
+        still[f"fault-{number}"] = one
+        steps.append(_step(f"fault-{number}", one))
+    steps += [_end(name, one) for name, one in still.items()]
     steps.append({"claim": "converged", "within": f"{BACK_WITHIN_S}s"})
     head = {"about": f"{len(found)} faults as they were made by hand", "lab": lab}
     return to_yaml({**head, **({"profile": profile} if profile else {}), "lasts": f"{lasts:.0f}s", "steps": steps})
+
+
+def _place(one: Made) -> tuple[str, str, str | None]:
+    return one.fault, one.target, one.sender
+
+
+def _end(name: str, one: Made) -> Mapping[str, object]:
+    if one.ended_s is None:
+        return {"revert": name}
+    return {"wait": "reverted", "of": name, "within": f"{max(1.0, one.ended_s - one.began_s) + 10:.0f}s"}
 
 
 def _step(name: str, one: Made) -> Mapping[str, object]:

@@ -14,7 +14,11 @@ from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
 from labs.verdicts.detected import detected_within
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
+from labs.verdicts.pfc import lossless, pause_share
 from labs.verdicts.recovered import came_back, nothing_lost, recovered
+from labs.verdicts.signals import marks_before_pauses
+from labs.verdicts.storm import may_be_paused, storm_spread
+from labs.verdicts.switch_queues import no_storms
 
 Judges = Callable[[Underway, ClaimStep], Verdict]
 
@@ -83,6 +87,52 @@ def _nothing_lost(run: Underway, step: ClaimStep) -> Verdict:
     )
 
 
+def _stragglers(run: Underway, step: ClaimStep) -> Verdict:
+    found = run.results[str(step.of)].stragglers()
+    worst = step.words.get("worst")
+    return found if worst is None else waited_for(found, worst)
+
+
+def waited_for(found: Verdict, host: str) -> Verdict:
+    """That the ranks of a collective wait for the one on this host, as a claim, from the verdict that none does."""
+    named = str(found.evidence.numbers.get("worst") or "")
+    return replace(
+        found,
+        claim=f"the rank on {host} makes the others wait",
+        held=not found.held and named.endswith(f" on {host}"),
+    )
+
+
+def _lossless(run: Underway, step: ClaimStep) -> Verdict:
+    return lossless(run.loads[str(step.of)].measured)
+
+
+def _pause_share(run: Underway, step: ClaimStep) -> Verdict:
+    load, said = run.loads[str(step.of)], step.numbers
+    return pause_share(
+        load.measured, [load.sink], priority=int(said["priority"]), paused=said["paused"], within=said["within"]
+    )
+
+
+def _marks_before_pauses(run: Underway, step: ClaimStep) -> Verdict:
+    return marks_before_pauses(run.loads[str(step.of)].readings)
+
+
+def _no_storms(run: Underway, step: ClaimStep) -> Verdict:
+    return no_storms(run.loads[str(step.of)].measured.whole, priority=int(step.numbers["priority"]))
+
+
+def _storm_spread(run: Underway, step: ClaimStep) -> Verdict:
+    load = run.loads[str(step.of)]
+    return storm_spread(
+        load.measured.whole,
+        load.sink,
+        may_be_paused(load.paths, load.sink),
+        priority=int(step.numbers["priority"]),
+        host=load.measured.host,
+    )
+
+
 def _recovered(run: Underway, step: ClaimStep) -> Verdict:
     way = step.words["flows"]
     only = [flow.name for flow in run.probed if flow.way == way]
@@ -139,6 +189,12 @@ CLAIMS: Mapping[str, Judges] = MappingProxyType(
         "busbw_scaled": _busbw_scaled,
         "bytes_as_planned": _bytes_as_planned,
         "nothing_lost": _nothing_lost,
+        "stragglers": _stragglers,
+        "lossless": _lossless,
+        "pause_share": _pause_share,
+        "marks_before_pauses": _marks_before_pauses,
+        "no_storms": _no_storms,
+        "storm_spread": _storm_spread,
         "recovered": _recovered,
         "came_back": _came_back,
         "no_loss": _no_loss,

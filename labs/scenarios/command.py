@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labs import run_dir
-from labs.errors import SpecError
+from labs.errors import LabError, SpecError
 from labs.lab import Lab, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, emit_line, emit_table, live_progress, say
 from labs.request import SEEDS, Request, choose_backend
@@ -22,7 +22,11 @@ from labs.scenarios.sites import check_lab, request_of
 from labs.status import SCHEMA
 from labs.telemetry.live import LiveTimeline
 from labs.telemetry.records import FaultEvent
+from labs.verdicts import Verdict
 from topologies.fabric import Fabric
+
+# A lab that was up already: what is left to settle, and a session's next attempt.
+CONVERGED_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,27 @@ def asked(ref: str | None, *, wanted: int, seed: int | None, backend: str, keep:
 
 
 def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | None = None) -> Repeats:
-    """Play it, say every claim as it is judged, and leave verdicts.json in the run directory. Raises LabError."""
-    with _on_lab(one) as lab:
-        played = _play(lab, one, form)
+    """Play it, say every claim as it is judged, and leave verdicts.json in the run directory.
+
+    A testbed in trouble (LabError) is raised once all files tell of it.
+    """
+    left = "no run directory"
+    try:
+        with _on_lab(one) as lab:
+            left = str(lab.run_dir / report.VERDICTS_FILE)
+            played = _play(lab, one, form)
+    except LabError as trouble:
+        played = Repeats.of_a_lab_that_never_came_up(one.scenario, one.seed, one.wanted, trouble)
     if junit is not None:
         run_dir.write(junit.absolute().parent, junit.name, report.junit([played]))
     if markdown is not None:
         run_dir.write(markdown.absolute().parent, markdown.name, report.markdown(played))
-    say(f"{one.scenario.name}: {played}; seed {one.seed}; {lab.run_dir / report.VERDICTS_FILE}")
+    if played.wanted > 1:
+        for number in played.measured:
+            say(str(number))
+    say(f"{one.scenario.name}: {played}; seed {one.seed}; {left}")
+    if played.trouble is not None:
+        raise played.trouble
     return played
 
 
@@ -114,13 +131,24 @@ def _play(lab: Lab, one: Asked, form: str) -> Repeats:
         if last.outcome is Outcome.INVALID:
             say(f"run {last.number} is INVALID: {last.invalid_because}")
 
-    first = lab.converged
-    if first is None or (first.valid and first.held):
+    looks = _converged(lab)
+    if not looks or (looks[-1].valid and looks[-1].held):
         played = repeat(lab, one.scenario, wanted=one.wanted, seed=one.seed, told=told, after=after)
     else:
-        played = Repeats.of_a_lab_that_never_converged(one.scenario, one.seed, first)
-        told(played.runs[0].judged[0])
+        played = Repeats.of_a_lab_that_never_converged(one.scenario, one.seed, looks)
+        for run in played.runs:
+            told(run.judged[0])
         after(played)
     if form == "json":
         emit_json({"schema": SCHEMA, "lab": lab.name, "run_dir": str(lab.run_dir), **report.as_dict(played)})
     return played
+
+
+def _converged(lab: Lab) -> tuple[Verdict, ...]:
+    """Whether the lab is as designed, as it was judged when it came up; where nobody could tell, once more."""
+    if lab.converged is None:
+        return ()
+    if lab.converged.valid:
+        return (lab.converged,)
+    say(f"bring-up is INVALID: {lab.converged.invalid_because}; it is judged again")
+    return (lab.converged, lab.wait_converged(within=CONVERGED_WITHIN_S))

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from labs.kinds import software
 from labs.node import LiveNode
+from labs.recovery_bridge import STARTUP_S, youngest_bgpd_s
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import WaitStep
 from labs.verdicts import Evidence, Verdict
+from labs.verdicts.drain import drained
 from labs.waiting import Waited, wait_until
 
 T = TypeVar("T")
@@ -67,17 +69,21 @@ def _sessions_down(run: Underway, step: WaitStep) -> Verdict:
 
 
 def _progress(run: Underway, step: WaitStep) -> Verdict:
+    """Traffic of so many iterations that has come to its end goes no further: whether it did so well is a claim."""
     traffic = run.running[str(step.of)]
     before = {one.rank: one.iterations for one in traffic.progress()}
     ranks = traffic.operation.graph.ranks
 
-    def fewest() -> int:
+    def fewest() -> tuple[int, bool]:
         now = traffic.progress()
-        return min((one.iterations - before.get(one.rank, 0) for one in now), default=0)
+        done = min((one.iterations - before.get(one.rank, 0) for one in now), default=0)
+        return done, done < step.iterations and not traffic.endless and traffic.has_ended()
 
     name = f"every rank of {step.of} has done {step.iterations} more"
-    waited = wait_until(name, fewest, lambda done: done >= step.iterations, within=_scaled(run, step))
-    return _judged(run, waited, f"the slowest of {ranks} ranks has done {waited.last}")
+    waited = wait_until(name, fewest, lambda seen: seen[1] or seen[0] >= step.iterations, within=_scaled(run, step))
+    done, ended = waited.last
+    said = f"all {ranks} ranks have come to their end" if ended else f"the slowest of {ranks} ranks has done {done}"
+    return _judged(run, waited, said)
 
 
 def _reverted(run: Underway, step: WaitStep) -> Verdict:
@@ -85,6 +91,27 @@ def _reverted(run: Underway, step: WaitStep) -> Verdict:
         f"{step.of} is gone", lambda: run.gone(str(step.of)), lambda gone: gone, within=_scaled(run, step)
     )
     return _judged(run, waited, "it is gone" if waited.last else "it is still there")
+
+
+def _drained(run: Underway, step: WaitStep) -> Verdict:
+    lab, name = run.lab, run.faults[str(step.of)].target
+
+    def look() -> Verdict:
+        return drained(lab.fabric, name, [lab.routes(switch.node) for switch in lab.switches])
+
+    waited = wait_until(f"nothing goes through {name}", look, lambda seen: seen.held, within=_scaled(run, step))
+    return _judged(run, waited, waited.last.evidence.summary)
+
+
+def _restart_ready(run: Underway, step: WaitStep) -> Verdict:
+    waited = wait_until(
+        "every bgpd is older than FRR's restart time",
+        lambda: youngest_bgpd_s(run.lab),
+        lambda youngest: youngest > STARTUP_S,
+        within=_scaled(run, step),
+        most=2.0,
+    )
+    return _judged(run, waited, f"the youngest is {waited.last} s old")
 
 
 def _time(run: Underway, step: WaitStep) -> Verdict:
@@ -109,6 +136,8 @@ CONDITIONS: Mapping[str, Waits] = MappingProxyType(
         "sessions_down": _sessions_down,
         "progress": _progress,
         "reverted": _reverted,
+        "drained": _drained,
+        "restart_ready": _restart_ready,
         "time": _time,
     }
 )

@@ -81,6 +81,17 @@ class TrafficEntry(Strict):
     timeout: Duration | None = Field(default=None, description="A queue pair's, until it sends again.")
 
 
+class LoadEntry(Strict):
+    """Send raw packets from hosts to one, and measure what queues and pauses do meanwhile; needs a soft ASIC."""
+
+    load: Name
+    hosts: list[_Text] = Field(min_length=1)
+    sink: _Text = Field(description="The host that receives.")
+    rate: Rate = Field(description="Of each sender, on the wire.")
+    lasts: Duration = Field(default=1.0, description="Measured for so long, once queues have filled.")
+    dscp: int = Field(default=3, ge=0, le=63)
+
+
 class ProbeEntry(Strict):
     """Probe flows around a link with numbered packets on schedule, from here on."""
 
@@ -135,21 +146,25 @@ class ClaimEntry(Strict):
         default=None, json_schema_extra={ALLOWED: f"{DURATION_RULE}; of a share: above 0, up to 1"}
     )
     least: _Share | None = None
+    paused: float | None = Field(default=None, ge=0, le=1, json_schema_extra={ALLOWED: "a share from 0 to 1"})
+    priority: int | None = Field(default=None, ge=0, le=7)
+    worst: _Text | None = Field(default=None, description="The host whose rank makes the others wait.")
     share: _Share | None = None
     after: Duration | None = None
     before: Duration | None = None
     flows: int | Literal["all", "own", "far", "beside"] | None = Field(
-        default=None, json_schema_extra={ALLOWED: "which flows: all, own, far or beside; of hash_…: how many"}
+        default=None, json_schema_extra={ALLOWED: "which flows: all, own, far or beside; of hash_…: how many, from 1"}
     )
     draws: int | None = Field(default=None, ge=1, le=100_000)
     protocol: Literal["bgp", "bfd"] | None = None
     holds: bool = True
 
 
-Entry = TrafficEntry | ProbeEntry | FinishEntry | WhenEntry | FaultEntry | RevertEntry | ClaimEntry
+Entry = TrafficEntry | LoadEntry | ProbeEntry | FinishEntry | WhenEntry | FaultEntry | RevertEntry | ClaimEntry
 STEPS: Mapping[str, type[Strict]] = MappingProxyType(
     {
         "traffic": TrafficEntry,
+        "load": LoadEntry,
         "probe": ProbeEntry,
         "finish": FinishEntry,
         "fault": FaultEntry,

@@ -14,7 +14,7 @@ steps:                                         one after the other
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from labs.scenarios.scenario import (
     ClaimStep,
     FaultStep,
     FinishStep,
+    LoadStep,
     ProbeStep,
     RevertStep,
     Scenario,
@@ -87,7 +88,7 @@ def scenario_of(source: Source, folder: Path, name: str) -> tuple[Scenario, LabS
         name=name,
         about=file.about,
         lab=lab,
-        steps=tuple(step for at in range(len(file.steps)) for step in _steps(source, at)),
+        steps=tuple(canonical(step, fabric) for at in range(len(file.steps)) for step in _steps(source, at)),
         profile=_profile(file.profile, folder),
         bgp=spec.bgp if file.bgp else None,
         rate_bps=file.rate,
@@ -141,6 +142,16 @@ def _lab(file: entries.ScenarioFile, source: Source, folder: Path) -> tuple[LabS
     return adjusted(spec, fabric, file.rate)
 
 
+def canonical(step: Step, fabric: Fabric) -> Step:
+    """The step with its link named as the fabric does: either end may come first in a file."""
+    with suppress(SpecError):  # what there is not, is said later
+        if isinstance(step, FaultStep) and ":" in step.target:
+            return replace(step, target=fabric.link(step.target).name)
+        if isinstance(step, ProbeStep):
+            return replace(step, around=fabric.link(step.around).name)
+    return step
+
+
 def adjusted(spec: LabSpec, fabric: Fabric, rate_bps: int | None) -> tuple[LabSpec, Fabric]:
     """A lab with every link at this rate, where there is one."""
     if rate_bps is None:
@@ -176,6 +187,8 @@ def _made(entry: Strict, at: int, source: Source, where: KeyPath) -> tuple[Step,
     match entry:
         case entries.TrafficEntry():
             steps = (_traffic(entry, at),)
+        case entries.LoadEntry():
+            steps = (_load(entry, at),)
         case entries.ProbeEntry():
             steps = (ProbeStep(name=entry.probe, around=entry.around, pps=entry.pps, place=at),)
         case entries.FinishEntry():
@@ -204,6 +217,18 @@ def _traffic(entry: entries.TrafficEntry, at: int) -> TrafficStep:
         background=entry.background,
         dscp=entry.dscp,
         timeout_s=entry.timeout,
+        place=at,
+    )
+
+
+def _load(entry: entries.LoadEntry, at: int) -> LoadStep:
+    return LoadStep(
+        name=entry.load,
+        hosts=tuple(entry.hosts),
+        sink=entry.sink,
+        rate_bps=entry.rate,
+        lasts_s=entry.lasts,
+        dscp=entry.dscp,
         place=at,
     )
 
@@ -243,9 +268,8 @@ def _claim(entry: entries.ClaimEntry, at: int, source: Source) -> ClaimStep:
     numbers = {key: getattr(entry, key) for key in word.numbers}
     numbers |= {key: default for key, default in word.numbers.items() if numbers[key] is None}
     words = {key: getattr(entry, key) or choices[0] for key, choices in word.choices.items()}
-    for key, found in [*numbers.items(), *words.items()]:
-        if isinstance(found, str) is not (key in words):
-            raise source.error((*where, key), f"found {show(found)}", allowed=_kind(word, key))
+    words |= {key: text for key in word.texts if (text := getattr(entry, key)) is not None}
+    _check_kinds(source, where, word)
     return ClaimStep(
         claim=entry.claim,
         of=entry.of,
@@ -258,8 +282,18 @@ def _claim(entry: entries.ClaimEntry, at: int, source: Source) -> ClaimStep:
     )
 
 
-def _kind(word: Word, key: str) -> str:
-    return ", ".join(word.choices[key]) if key in word.choices else "a number"
+def _check_kinds(source: Source, where: KeyPath, word: Word) -> None:
+    """Refuse a time without a unit, a share with one, a word where a number is meant, and the other way round."""
+    for key, found in source.at(where).items():
+        text = isinstance(found, str)
+        if key in word.choices and not text:
+            raise source.error((*where, key), f"found {show(found)}", allowed=", ".join(word.choices[key]))
+        if word.is_time(key) and not text:
+            raise source.error((*where, key), f"found {show(found)}", allowed=entries.DURATION_RULE)
+        if key in word.numbers and not word.is_time(key) and text:
+            raise source.error((*where, key), f"found {show(found)}", allowed="a number")
+        if key == "flows" and key in word.numbers and found < 1:
+            raise source.error((*where, key), f"found {show(found)}", allowed="1 or more")
 
 
 def _check_keys(source: Source, where: KeyPath, word: Word, kind: str, extra: Collection[str]) -> None:
@@ -280,12 +314,16 @@ def _check_on_lab(step: Step, fabric: Fabric, plays: str) -> None:
     if isinstance(step, ClaimStep) and CLAIMS[step.claim].soft_asic and plays == NO_PROFILE:
         allowed = "a claim that needs no soft ASIC, or a profile"
         raise SpecError(f"found {step.claim} on a lab that plays no profile", allowed=allowed)
+    if isinstance(step, LoadStep):
+        _check_load(step, fabric, plays)
+    if isinstance(step, ClaimStep) and "worst" in step.words:
+        with _at("worst"):
+            _check_host(step.words["worst"], fabric)
     if isinstance(step, TrafficStep):
         hosts = step.hosts or tuple(host.name for host in fabric.hosts)
         with _at("hosts"):
             for name in hosts:
-                if fabric.node(name).is_switch:
-                    raise SpecError(f"found {name!r}", allowed="hosts")
+                _check_host(name, fabric)
         with _at("pattern"):
             pattern(step.pattern, step.algorithm)
         ranks = sum(len(addressing.nics(fabric, name)) for name in hosts) if not step.hosts else len(hosts)
@@ -296,6 +334,22 @@ def _check_on_lab(step: Step, fabric: Fabric, plays: str) -> None:
             fabric.link(step.around)
     if isinstance(step, FaultStep):
         _check_fault(step, fabric)
+
+
+def _check_load(step: LoadStep, fabric: Fabric, plays: str) -> None:
+    if plays == NO_PROFILE:
+        raise SpecError("found load on a lab that plays no profile", allowed="a profile: queues are what is measured")
+    for key, names in (("hosts", step.hosts), ("sink", (step.sink,))):
+        with _at(key):
+            for name in names:
+                _check_host(name, fabric)
+    if step.sink in step.hosts or len(set(step.hosts)) < len(step.hosts):
+        raise SpecError(f"found {', '.join(step.hosts)} to {step.sink}", allowed="each host once, and another sink")
+
+
+def _check_host(name: str, fabric: Fabric) -> None:
+    if fabric.node(name).is_switch:
+        raise SpecError(f"found {name!r}", allowed="hosts")
 
 
 def _check_fault(step: FaultStep, fabric: Fabric) -> None:

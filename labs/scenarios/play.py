@@ -7,22 +7,25 @@ and the lab has to be as it was. A run that cannot vouch for itself is INVALID, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from labs.certifying import certified
-from labs.errors import RunInvalid
+from labs.certifying import Certifying, certified
+from labs.errors import RailbedError, RunInvalid
 from labs.faults import injecting
 from labs.lab import Lab
+from labs.scenarios import loads
 from labs.scenarios.claims import judge
 from labs.scenarios.conditions import wait, wait_time
+from labs.scenarios.measured import OverRepeats, over_repeats
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import (
     ClaimStep,
     FaultStep,
     FinishStep,
+    LoadStep,
     ProbeStep,
     RevertStep,
     Scenario,
@@ -41,23 +44,33 @@ from labs.verdicts.ended import came_to_its_end
 RESTORED_WITHIN_S = 60.0
 
 Tells = Callable[["Judged"], None]
+Keeps = Callable[["Judged"], bool]
 
 
 class Outcome(StrEnum):
-    """What a run says: a claim that is false and valid weighs more than others that prove nothing."""
+    """What a run says: a claim that is false and valid weighs more than others that prove nothing.
+
+    A testbed in trouble says nothing at all.
+    """
 
     HELD = "held"
     FAILED = "failed"
     INVALID = "invalid"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A claim of a run: its word in the scenario, what it is of, and the verdict."""
+    """A claim of a run: its word in the scenario, what it is of, which flows, the verdict, and its step.
+
+    `place` is None for a claim that stands in no step of its own.
+    """
 
     name: str
     of: str | None
     verdict: Verdict
+    which: str = ""
+    place: int | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -66,14 +79,22 @@ class Judged:
             return Outcome.INVALID
         return Outcome.HELD if self.verdict.held else Outcome.FAILED
 
+    @property
+    def called(self) -> str:
+        """In words: ``recovered of cut (own)``."""
+        return self.name + (f" of {self.of}" if self.of else "") + (f" ({self.which})" if self.which else "")
+
     def as_dict(self) -> dict[str, object]:
         """The fields of `verdicts.json`."""
-        return {**self.verdict.as_dict(), "name": self.name, "of": self.of}
+        return {**self.verdict.as_dict(), "name": self.name, "of": self.of, "which": self.which or None}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a scenario: the `number`-th that was started, from 1. `seen` is what was watched meanwhile."""
+    """One run of a scenario: the `number`-th that was started, from 1. `seen` is what was watched meanwhile.
+
+    `spoilt_because` is why it proves nothing, `trouble` what ended it before its end.
+    """
 
     number: int
     seed: int
@@ -81,10 +102,13 @@ class Run:
     took_s: float
     seen: Seen | None = None
     spoilt_because: str | None = None
+    trouble: RailbedError | None = None
 
     @property
     def outcome(self) -> Outcome:
         """What all claims say together."""
+        if self.trouble is not None:
+            return Outcome.ERROR
         found = {one.outcome for one in self.judged}
         if Outcome.FAILED in found:
             return Outcome.FAILED
@@ -110,14 +134,38 @@ class Repeats:
     runs: tuple[Run, ...] = ()
 
     @classmethod
-    def of_a_lab_that_never_converged(cls, scenario: Scenario, seed: int, verdict: Verdict) -> Repeats:
+    def of_a_lab_that_never_converged(cls, scenario: Scenario, seed: int, verdicts: Sequence[Verdict]) -> Repeats:
         """Nothing was played: that the lab is not as designed is the finding, or that nobody can tell."""
-        return cls(scenario, 1, 1, seed, (Run(1, seed, (Judged("converged", None, verdict),), 0.0),))
+        looks = (Judged("converged", None, one) for one in verdicts)
+        return cls(
+            scenario, 1, 1 + spare(1), seed, tuple(Run(at, seed, (one,), 0.0) for at, one in enumerate(looks, 1))
+        )
+
+    @classmethod
+    def of_a_lab_that_never_came_up(cls, scenario: Scenario, seed: int, wanted: int, trouble: RailbedError) -> Repeats:
+        """Nothing was played."""
+        return cls(scenario, wanted, wanted + spare(wanted), seed, (Run(1, seed, (), 0.0, trouble=trouble),))
+
+    @property
+    def counting(self) -> tuple[Run, ...]:
+        """The runs that count."""
+        return tuple(one for one in self.runs if one.outcome in {Outcome.HELD, Outcome.FAILED})
 
     @property
     def valid(self) -> int:
         """How many runs count."""
-        return sum(one.outcome is not Outcome.INVALID for one in self.runs)
+        return len(self.counting)
+
+    @property
+    def trouble(self) -> RailbedError | None:
+        """What ended the last run before its end; None where all were played."""
+        return next((one.trouble for one in self.runs if one.trouble is not None), None)
+
+    @property
+    def measured(self) -> tuple[OverRepeats, ...]:
+        """The numbers that claims measured, over the runs that count."""
+        judged = (one for run in self.counting for one in run.judged)
+        return over_repeats((one.place, one.name, one.called, one.verdict) for one in judged if one.place is not None)
 
     @property
     def failed(self) -> int:
@@ -126,7 +174,9 @@ class Repeats:
 
     @property
     def exit_code(self) -> int:
-        """0 held, 1 a claim is false, 3 too few runs count."""
+        """0 held, 1 a claim is false, 2 the testbed is in trouble, 3 too few runs count."""
+        if self.trouble is not None:
+            return self.trouble.exit_code
         if self.failed:
             return 1
         return 0 if self.valid >= self.wanted else 3
@@ -140,6 +190,8 @@ class Repeats:
 
     def __str__(self) -> str:
         failed = f"{self.failed} failed" if self.failed else "none failed"
+        if self.trouble is not None:
+            failed += ", the last ended by trouble with the testbed"
         started = f"{len(self.runs)} started" if len(self.runs) == self.most else f"at most {self.most} started"
         return f"{self.valid} valid of {started}, {failed}"
 
@@ -165,7 +217,7 @@ def repeat(
         told: gets each verdict as soon as it is there.
         after: gets all runs so far, after each.
 
-    Raises SpecError for what this lab does not have, LabError for a testbed in trouble.
+    What this lab does not have, or a testbed in trouble, ends them: `Repeats.trouble`, which the caller is to raise.
     """
     found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
     while found.valid < wanted and len(found.runs) < found.most:
@@ -173,17 +225,20 @@ def repeat(
         run = play(lab, scenario, number=number, seed=derived_seed(seed, f"run/{number}"), told=told)
         found = replace(found, runs=(*found.runs, run))
         after(found)
-        if any(one.name == "state_restored" and one.outcome is Outcome.FAILED for one in run.judged):
+        if run.trouble is not None or any(
+            one.name == "state_restored" and one.outcome is Outcome.FAILED for one in run.judged
+        ):
             break
     return found
 
 
 def play(lab: Lab, scenario: Scenario, *, seed: int, number: int = 1, told: Tells = lambda _: None) -> Run:
     """Play a scenario once. See `repeat`."""
-    began, judged, spoilt = time.monotonic(), list[Judged](), None
+    began, judged, spoilt, seen = time.monotonic(), list[Judged](), None, None
 
-    def keep(name: str, of: str | None, verdict: Verdict) -> bool:
-        judged.append(Judged(name, of, verdict))
+    def keep(one: Judged) -> bool:
+        judged.append(one)
+        verdict = one.verdict
         record = VerdictRecord(
             t=time.monotonic_ns(),
             claim=verdict.claim,
@@ -192,42 +247,62 @@ def play(lab: Lab, scenario: Scenario, *, seed: int, number: int = 1, told: Tell
             summary=verdict.evidence.summary,
         )
         tell(lab.name, record)
-        told(judged[-1])
+        told(one)
         return verdict.held or not verdict.valid
 
     tell(lab.name, Note(t=time.monotonic_ns(), text=f"scenario {scenario.name}, run {number}, seed {seed}"))
-    with certified(lab) as watch:
-        faulted = False
-        try:
-            with ExitStack() as stack:
-                run = Underway(lab, scenario, seed, stack, watch)
-                for step in scenario.steps:
-                    if not _make(run, step, keep):
-                        break
-                faulted = bool(run.faults)
-        except RunInvalid as why:
-            spoilt = why.message
-        if faulted or (spoilt and injecting.to_be_compared(lab.name)):
-            keep("state_restored", None, injecting.state_restored(lab, RESTORED_WITHIN_S))
-        seen = watch.seen()
-    return Run(number, seed, tuple(judged), time.monotonic() - began, seen, spoilt)
+    trouble: RailbedError | None = None
+    try:
+        with certified(lab) as watch:
+            spoilt, faulted = _steps(lab, scenario, seed, watch, keep)
+            if faulted or (spoilt and injecting.to_be_compared(lab.name)):
+                keep(Judged("state_restored", None, injecting.state_restored(lab, RESTORED_WITHIN_S)))
+            seen = watch.seen()
+    except RailbedError as error:
+        trouble = error
+    return Run(number, seed, tuple(judged), time.monotonic() - began, seen, spoilt, trouble)
 
 
-def _make(run: Underway, step: Step, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
-    """Make one step; False where the run ends with it."""
+def _steps(lab: Lab, scenario: Scenario, seed: int, watch: Certifying, keep: Keeps) -> tuple[str | None, bool]:
+    """Make the steps, and end what they began.
+
+    Returns why that proves nothing, None where it does; and whether it made a fault.
+    """
+    faulted = False
+    try:
+        with ExitStack() as stack:
+            run = Underway(lab, scenario, seed, stack, watch)
+            for step in scenario.steps:
+                if not _in_time(run, step, keep) or not _make(run, step, keep):
+                    break
+            faulted = bool(run.faults)
+    except RunInvalid as why:
+        return why.message, faulted
+    return None, faulted
+
+
+def _in_time(run: Underway, step: Step, keep: Keeps) -> bool:
+    """Whether the run may still begin a step; where not, that is a false claim."""
     lasts = run.scenario.lasts_s * run.lab.timeout_scale
-    if run.elapsed_s > lasts:
-        late = Verdict(
-            f"every step begins within {lasts:g} s",
-            False,
-            Evidence(f"a {_kind(step)} was to begin at {run.elapsed_s:.1f} s"),
-            budget_s=lasts,
-        )
-        keep("lasts", None, run.watch.vouch(late))
-        return False
+    if run.elapsed_s <= lasts:
+        return True
+    late = Verdict(
+        f"every step begins within {lasts:g} s",
+        False,
+        Evidence(f"a {_kind(step)} was to begin at {run.elapsed_s:.1f} s"),
+        budget_s=lasts,
+    )
+    keep(Judged("lasts", None, run.watch.vouch(late)))
+    return False
+
+
+def _make(run: Underway, step: Step, keep: Keeps) -> bool:
+    """Make one step; False where the run ends with it."""
     match step:
         case TrafficStep():
             return _traffic(run, step, keep)
+        case LoadStep():
+            run.loads[step.name] = loads.put(run.lab, step)
         case ProbeStep():
             run.probe(step)
         case FinishStep() if step.name in run.probes:
@@ -244,22 +319,22 @@ def _make(run: Underway, step: Step, keep: Callable[[str, str | None, Verdict], 
             # One that comes in time is no claim of the scenario's; one that does not leaves nothing to go on with.
             return (verdict.held and verdict.valid) or _ended_by(keep, step, verdict)
         case ClaimStep():
-            keep(step.claim, step.of, judge(run, step))
+            keep(Judged(step.claim, step.of, judge(run, step), step.which, step.place))
     return True
 
 
-def _ended_by(keep: Callable[[str, str | None, Verdict], bool], step: WaitStep, verdict: Verdict) -> bool:
-    keep(f"wait {step.condition}", step.of, verdict)
+def _ended_by(keep: Keeps, step: WaitStep, verdict: Verdict) -> bool:
+    keep(Judged(f"wait {step.condition}", step.of, verdict))
     return False
 
 
-def _traffic(run: Underway, step: TrafficStep, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
+def _traffic(run: Underway, step: TrafficStep, keep: Keeps) -> bool:
     tell(run.lab.name, TrafficEvent(t=time.monotonic_ns(), what=step.name, phase="start"))
     run.start(step)
     return True if step.background else _finish(run, step.name, keep)
 
 
-def _finish(run: Underway, name: str, keep: Callable[[str, str | None, Verdict], bool]) -> bool:
+def _finish(run: Underway, name: str, keep: Keeps) -> bool:
     """Traffic that fails unasked is a false claim: a scenario that names none about it would hold for nothing."""
     result = run.finish(name)
     phase = "failed" if result.error else "end"
@@ -267,7 +342,7 @@ def _finish(run: Underway, name: str, keep: Callable[[str, str | None, Verdict],
     asked = any(claim.claim == "completed" and claim.of == name for claim in run.scenario.claims)
     if result.error and not asked:
         ended = came_to_its_end(name, error=result.error, wrong=result.wrong, iterations=result.iterations)
-        keep("completed", name, run.watch.vouch(ended))
+        keep(Judged("completed", name, run.watch.vouch(ended)))
     return True
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labs import run_dir
 from labs.lab import Lab
 from labs.scenarios.play import Judged, Outcome, Repeats, Run
+from labs.verdicts.repeats import CONFIDENCE
 
 VERDICTS_FILE = "verdicts.json"
-WORDS = {Outcome.HELD: "held", Outcome.FAILED: "FALSE", Outcome.INVALID: "INVALID"}
+WORDS = {Outcome.HELD: "held", Outcome.FAILED: "FALSE", Outcome.INVALID: "INVALID", Outcome.ERROR: "ERROR"}
 
 
 def verdicts(found: Repeats) -> list[dict[str, object]]:
@@ -43,11 +45,13 @@ def as_dict(found: Repeats) -> dict[str, object]:
                 "seed": run.seed,
                 "outcome": str(run.outcome),
                 "invalid_because": run.invalid_because,
+                "trouble": None if run.trouble is None else str(run.trouble),
                 "took_s": round(run.took_s, 3),
                 **(run.seen.as_dict() if run.seen else {}),
             }
             for run in found.runs
         ],
+        "measured": [one.as_dict() for one in found.measured],
         "verdicts": verdicts(found),
     }
 
@@ -60,9 +64,8 @@ def write_verdicts(lab: Lab, claims: Sequence[dict[str, object]]) -> Path:
 def line(judged: Judged) -> str:
     """A claim in one line, and below it why it is false."""
     verdict = judged.verdict
-    of = f" of {judged.of}" if judged.of else ""
     because = f" ({verdict.invalid_because})" if not verdict.valid else ""
-    text = f"{WORDS[judged.outcome]:<8}{judged.name}{of}: {verdict.evidence.summary}{because}"
+    text = f"{WORDS[judged.outcome]:<8}{judged.called}: {verdict.evidence.summary}{because}"
     rows = verdict.evidence.rows if judged.outcome is Outcome.FAILED else ()
     return "\n".join([text, *(f"          {row}" for row in rows)])
 
@@ -81,26 +84,57 @@ def markdown(found: Repeats) -> str:
     for run in found.runs:
         for one in run.judged:
             said = one.verdict.invalid_because or one.verdict.evidence.summary
-            table.append(f"| {run.number} | {one.name} | {one.of or ''} | {WORDS[one.outcome]} | {_cell(said)} |")
-        if run.spoilt_because:
-            table.append(f"| {run.number} | | | INVALID | {_cell(run.spoilt_because)} |")
-    return "\n".join([*head, *table]) + "\n"
+            of = " ".join(part for part in (one.of or "", f"({one.which})" if one.which else "") if part)
+            table.append(f"| {run.number} | {one.name} | {of} | {WORDS[one.outcome]} | {_cell(said)} |")
+        for word, why in _ended(run):
+            table.append(f"| {run.number} | | | {word} | {_cell(why)} |")
+    return "\n".join([*head, *table, *_numbers(found)]) + "\n"
+
+
+def _numbers(found: Repeats) -> list[str]:
+    """What was measured, as a table; nothing for one run, whose numbers stand beside its claims."""
+    if len(found.counting) < 2 or not found.measured:
+        return []
+    rows = [
+        f"| {_cell(one.claim)} | {one.number.what}, {one.number.unit} | {' | '.join(one.cells)} |"
+        for one in found.measured
+    ]
+    head = "| claim | number | runs | p50 | between | p95 | between | max | covers |"
+    confidence = f"{CONFIDENCE:.0%}"
+    return [
+        "",
+        head,
+        "|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Percentiles of all runs lie *between* with {confidence} confidence; so sure is the share that max *covers*.",
+    ]
+
+
+def _ended(run: Run) -> list[tuple[str, str]]:
+    """What ended a run before its end, and why."""
+    spoilt = [(WORDS[Outcome.INVALID], run.spoilt_because)] if run.spoilt_because else []
+    return [*spoilt, *([(WORDS[Outcome.ERROR], str(run.trouble))] if run.trouble is not None else [])]
 
 
 def junit(repeats: Sequence[Repeats]) -> str:
-    """JUnit XML: a suite a scenario, a case a claim of each run; INVALID is an error of type RunInvalid."""
+    """JUnit XML: a suite a scenario, a case a claim of each run; INVALID is an error of type RunInvalid.
+
+    What ended a run before its end is an error of its own type.
+    """
     from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
     whole = JUnitXml("railbed run")
     for found in repeats:
         suite = TestSuite(found.scenario.name)
         for run in found.runs:
-            for name, of, outcome, said in _cases(run):
-                words = [name, *([of] if of else []), *([f"run {run.number}"] if len(found.runs) > 1 else [])]
-                case = TestCase(" ".join(words), classname=f"railbed.{found.scenario.name}", time=0.0)
+            for name, outcome, said in _cases(run, numbered=found.most > 1 and len(found.runs) > 1):
+                case = TestCase(name, classname=f"railbed.{found.scenario.name}", time=0.0)
                 # A run that was started again, and counts then, has not failed: it is told, and is no error.
                 if outcome is Outcome.FAILED:
                     case.result = [Failure(said, "Verdict")]
+                elif outcome is Outcome.ERROR:
+                    case.result = [Error(said, type(run.trouble).__name__)]
                 elif outcome is Outcome.INVALID and found.exit_code == 3:
                     case.result = [Error(said, "RunInvalid")]
                 elif outcome is Outcome.INVALID:
@@ -109,20 +143,29 @@ def junit(repeats: Sequence[Repeats]) -> str:
         suite.time = round(sum(run.took_s for run in found.runs), 3)
         suite.add_property("seed", str(found.seed))
         suite.add_property("repeats", str(found))
+        for one in found.measured:
+            suite.add_property("measured", str(one))
         whole.add_testsuite(suite)
     whole.update_statistics()  # type: ignore[no-untyped-call]
     return str(whole.tostring().decode())  # type: ignore[no-untyped-call]
 
 
-def _cases(run: Run) -> list[tuple[str, str | None, Outcome, str]]:
-    cases = [(one.name, one.of, one.outcome, str(one.verdict)) for one in run.judged]
+def _cases(run: Run, *, numbered: bool) -> Iterator[tuple[str, Outcome, str]]:
+    """The cases of a run, no two of one name: a claim that stands in several steps is numbered, and so are runs."""
+    cases = [(one.called, one.outcome, str(one.verdict)) for one in run.judged]
     if run.spoilt_because:
-        cases.append(("run", None, Outcome.INVALID, run.spoilt_because))
-    return cases
+        cases.append(("run", Outcome.INVALID, run.spoilt_because))
+    if run.trouble is not None:
+        cases.append(("run", Outcome.ERROR, str(run.trouble)))
+    often, seen = Counter(name for name, _, _ in cases), Counter[str]()
+    for name, outcome, said in cases:
+        seen[name] += 1
+        words = [name, *([f"#{seen[name]}"] if often[name] > 1 else []), *([f"run {run.number}"] if numbered else [])]
+        yield " ".join(words), outcome, said
 
 
 def _word(found: Repeats) -> str:
-    return {0: "held", 1: "FALSE", 3: "INVALID"}[found.exit_code]
+    return {0: "held", 1: "FALSE", 2: "ERROR", 3: "INVALID"}[found.exit_code]
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,8 @@
 """Steps that contradict each other, found before anything starts: each step against those that come before it.
 
 traffic  runs (in the background) until it is finished; claims about it need its end
+load     is over when the next step begins
+probe    runs until it is finished, one at a time; claims on a fault need one that ran when it came, and when it went
 fault    is in until it is reverted; one with a time of its own (`for`) until that is waited for
 """
 
@@ -13,6 +15,7 @@ from labs.scenarios.scenario import (
     ClaimStep,
     FaultStep,
     FinishStep,
+    LoadStep,
     ProbeStep,
     RevertStep,
     Scenario,
@@ -27,6 +30,8 @@ from topologies.validation import meant
 Refused = Callable[[Step, str, str, str], SpecError]
 """Makes the error about a key of a step: the step, the key, what was found, what is allowed."""
 
+DRAIN = "drain"
+
 
 @dataclass
 class _Course:
@@ -37,20 +42,30 @@ class _Course:
     running: dict[str, bool] = field(default_factory=dict)
     targets: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
     probes: set[str] = field(default_factory=set)
+    catalogue: dict[str, str] = field(default_factory=dict)
+    began: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
     timed: set[str] = field(default_factory=set)
     reached_s: float = 0.0
 
+    def faulted(self, step: WaitStep) -> str:
+        """Which fault of the catalogue a step is about."""
+        return self.catalogue.get(str(step.of), "")
+
     def new_name(self, step: Step, key: str, name: str) -> None:
-        if name in self.running or name in self.faults:
+        if name in self.running or name in self.faults or name in self.loads:
             raise self.error(step, key, f"found {name!r} again", "each traffic and each fault has a name of its own")
+        self.began[name] = step.place
 
     def about(self, step: Step, key: str, name: str, about: About) -> None:
         """Refuse a name that stands for nothing that `about` allows here."""
         named = self.running if step_takes_probes(step) else self.running.keys() - self.probes
         runs = [one for one, on in self.running.items() if on and one in named]
         ended = [one for one, on in self.running.items() if not on and one in named]
-        there = {About.RUNNING: runs, About.ENDED: ended, About.FAULT: self.faults}[about]
+        known = {About.RUNNING: runs, About.ENDED: ended, About.FAULT: self.faults, About.LOAD: self.loads}
+        there = known[about]
         if name not in there:
             why = " (it still runs)" if name in runs else " (it has ended)" if name in ended else meant(name, there)
             raise self.error(step, key, f"found {name!r}{why}", _listed(about, there))
@@ -63,26 +78,32 @@ def check_course(scenario: Scenario, error: Refused) -> None:
     """
     course = _Course(error, scenario.lasts_s)
     for step in scenario.steps:
-        match step:
-            case TrafficStep():
-                _traffic(course, step)
-            case ProbeStep():
-                course.new_name(step, "probe", step.name)
-                course.running[step.name] = True
-                course.probes.add(step.name)
-            case FinishStep():
-                course.about(step, "finish", step.name, About.RUNNING)
-                course.running[step.name] = False
-            case FaultStep():
-                _fault(course, step)
-            case RevertStep():
-                _revert(course, step)
-            case WaitStep():
-                _wait(course, step)
-            case ClaimStep():
-                _claim(course, step)
+        _follow(course, step)
     if not scenario.claims:
         raise error(scenario.steps[-1], "", "found no claim in any step", "at least one step with claim: NAME")
+
+
+def _follow(course: _Course, step: Step) -> None:
+    match step:
+        case TrafficStep():
+            _traffic(course, step)
+        case LoadStep():
+            course.new_name(step, "load", step.name)
+            course.loads.append(step.name)
+        case ProbeStep():
+            _probe(course, step)
+        case FinishStep():
+            course.about(step, "finish", step.name, About.RUNNING)
+            course.running[step.name] = False
+            course.ended[step.name] = step.place
+        case FaultStep():
+            _fault(course, step)
+        case RevertStep():
+            _revert(course, step)
+        case WaitStep():
+            _wait(course, step)
+        case ClaimStep():
+            _claim(course, step)
 
 
 def _traffic(course: _Course, step: TrafficStep) -> None:
@@ -90,6 +111,15 @@ def _traffic(course: _Course, step: TrafficStep) -> None:
     if step.iterations is None and not step.background:
         raise course.error(step, "traffic", "found traffic without an end", "iterations: N, or background: true")
     course.running[step.name] = step.background
+
+
+def _probe(course: _Course, step: ProbeStep) -> None:
+    course.new_name(step, "probe", step.name)
+    other = next((name for name in course.probes if course.running[name]), None)
+    if other is not None:
+        raise course.error(step, "probe", f"found {step.name!r} while {other!r} runs", f"finish: {other} before it")
+    course.running[step.name] = True
+    course.probes.add(step.name)
 
 
 def _fault(course: _Course, step: FaultStep) -> None:
@@ -113,6 +143,7 @@ def _fault(course: _Course, step: FaultStep) -> None:
     course.reached_s = begins or course.reached_s
     course.targets[step.name] = wanted
     course.faults.append(step.name)
+    course.catalogue[step.name] = step.fault
     if step.for_s is not None:
         course.timed.add(step.name)
 
@@ -126,6 +157,7 @@ def _revert(course: _Course, step: RevertStep) -> None:
             step, "revert", f"found {step.name!r}, which {why}", _listed(About.FAULT, list(course.targets))
         )
     del course.targets[step.name]
+    course.ended[step.name] = step.place
 
 
 def _wait(course: _Course, step: WaitStep) -> None:
@@ -136,21 +168,38 @@ def _wait(course: _Course, step: WaitStep) -> None:
     if step.condition == "reverted" and step.of is not None:
         if step.of in course.targets and step.of not in course.timed:
             raise course.error(step, "of", f"found {step.of!r}, which has no for", "a fault with for, or revert it")
-        course.targets.pop(step.of, None)
+        if course.targets.pop(step.of, None) is not None:
+            course.ended[step.of] = step.place
+    if step.condition == "drained" and course.faulted(step) != DRAIN:
+        raise course.error(step, "of", f"found {step.of!r}, a {course.faulted(step)}", f"a fault {DRAIN}")
 
 
 def _claim(course: _Course, step: ClaimStep) -> None:
     word = CLAIMS[step.claim]
     _check_names(course, step, word)
-    ended = [name for name in course.probes if not course.running[name]]
-    if word.probed and not ended:
-        raise course.error(
-            step, "claim", f"found {step.claim} before a probe has ended", "probe: and finish: before it"
-        )
+    if word.over and str(step.of) not in course.ended:
+        allowed = f"revert: {step.of} before it, or with for: wait: reverted"
+        raise course.error(step, "claim", f"found {step.claim} while {step.of!r} is still there", allowed)
+    if word.probed:
+        _check_probed(course, step)
     after, before = (step.numbers.get(key, 0.0) for key in ("after", "before"))
     if after > before:
         found = f"found {after:g} s after and {before:g} s before"
         raise course.error(step, "after", found, "after below before")
+
+
+def _check_probed(course: _Course, step: ClaimStep) -> None:
+    """Refuse a claim on what nobody watched: a fault without a probe as it came, or as it went where it is gone."""
+    ended = [name for name in course.probes if name in course.ended]
+    if not ended:
+        raise course.error(
+            step, "claim", f"found {step.claim} before a probe has ended", "probe: and finish: before it"
+        )
+    came, went = course.began[str(step.of)], course.ended.get(str(step.of))
+    for when, at in (("came", None if CLAIMS[step.claim].over else came), ("went", went)):
+        if at is not None and not any(course.began[name] < at < course.ended[name] for name in ended):
+            found = f"found {step.claim} of {step.of!r}, and no probe that ran when it {when}"
+            raise course.error(step, "of", found, "probe: before that, and finish: after it")
 
 
 def _check_names(course: _Course, step: WaitStep | ClaimStep, word: Word) -> None:

@@ -12,6 +12,7 @@ from labs.collective_traffic import CollectiveResult, RunningCollective
 from labs.errors import RunInvalid
 from labs.faults import catalogue, injecting
 from labs.lab import Lab
+from labs.scenarios.loads import Loaded
 from labs.scenarios.scenario import FaultStep, ProbeStep, Scenario, TrafficStep
 from labs.telemetry.live import LiveTimeline
 from labs.telemetry.telling import tell
@@ -35,6 +36,7 @@ class Underway:
     began: float = field(default_factory=time.monotonic)
     running: dict[str, RunningCollective] = field(default_factory=dict)
     results: dict[str, CollectiveResult] = field(default_factory=dict)
+    loads: dict[str, Loaded] = field(default_factory=dict)
     faults: dict[str, injecting.Injected] = field(default_factory=dict)
     probes: dict[str, probing.Probe] = field(default_factory=dict)
     probed: tuple[probing.ProbeFlow, ...] = ()

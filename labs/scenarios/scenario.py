@@ -33,6 +33,19 @@ class TrafficStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadStep:
+    """Send raw packets from hosts to one, `rate_bps` each on the wire, and measure for `lasts_s` once queues fill."""
+
+    name: str
+    hosts: tuple[str, ...]
+    sink: str
+    rate_bps: int
+    lasts_s: float
+    dscp: int = 3
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeStep:
     """Probe flows around a link, open-loop, from here on: each `pps` packets a second, whatever becomes of them."""
 
@@ -91,7 +104,7 @@ class WaitStep:
 class ClaimStep:
     """Judge a claim here and now. `holds` False: the scenario says that it does not hold, as with a fault in.
 
-    `numbers` and `words` are what the claim takes beside names.
+    `numbers` and `words` are what the claim takes beside names. `which` tells it from others about the same.
     """
 
     claim: str
@@ -103,8 +116,13 @@ class ClaimStep:
     holds: bool = True
     place: int = 0
 
+    @property
+    def which(self) -> str:
+        """Which flows it is about, where not all are meant."""
+        return ", ".join(word for key, word in self.words.items() if (key, word) != ("flows", "all"))
 
-Step = TrafficStep | ProbeStep | FinishStep | FaultStep | RevertStep | WaitStep | ClaimStep
+
+Step = TrafficStep | LoadStep | ProbeStep | FinishStep | FaultStep | RevertStep | WaitStep | ClaimStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 from labs.errors import SpecError
 from labs.lab import Lab
@@ -35,9 +36,10 @@ def check_lab(lab: Lab, scenario: Scenario, fabric: Fabric) -> None:
         said = f"it has no {missing[0]}" if missing else "it has links that the scenario does not know"
         raise SpecError(f"lab {lab.name} is not {scenario.lab}: {said}", allowed=f"a lab of {fabric.name}, or no --lab")
     plays = lab.asic.profile.name if lab.asic is not None else "none"
-    if scenario.profile is not None and plays != scenario.profile:
+    wanted_profile = scenario.profile and Path(scenario.profile).stem
+    if wanted_profile is not None and plays != wanted_profile:
         raise SpecError(
-            f"lab {lab.name} plays profile {plays}, the scenario wants {scenario.profile}",
+            f"lab {lab.name} plays profile {plays}, the scenario wants {wanted_profile}",
             allowed=f"railbed profile apply {scenario.profile}, or no --lab",
         )
     if scenario.bgp is not None and lab.rendered.spec.bgp != scenario.bgp:

@@ -17,7 +17,12 @@ class About(StrEnum):
     NOTHING = "nothing"
     RUNNING = "traffic that runs"
     ENDED = "traffic that has ended"
+    LOAD = "load that was put on hosts"
     FAULT = "a fault that was injected"
+
+
+# Keys whose numbers have no unit, whatever claim they are of.
+PLAIN = frozenset({"least", "share", "paused", "priority", "flows", "draws"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,9 @@ class Word:
     """A condition or a claim: what it is about, and which further keys it takes (those in `must` always).
 
     `against` says that it compares with a second one of the same sort, `soft_asic` that one has to be there. `numbers`
-    are keys with their defaults, None
-    for one that has to be given; `choices` are keys that take one of these words, the first where none is said.
-    `probed`: a probe has to have ended before.
+    are keys with their defaults, None for one that has to be given: times, but for those that are `plain`. `choices`
+    are keys that take one of these words, the first where none is said; `texts` are keys that take any.
+    `probed`: a probe has to have run when the fault came and when it went. `over`: the fault has to be gone.
     """
 
     says: str
@@ -37,7 +42,10 @@ class Word:
     soft_asic: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    plain: frozenset[str] = PLAIN
     probed: bool = False
+    over: bool = False
 
     @property
     def must(self) -> tuple[str, ...]:
@@ -50,7 +58,11 @@ class Word:
     def keys(self) -> tuple[str, ...]:
         """All keys that may stand there."""
         optional = [key for key, default in self.numbers.items() if default is not None]
-        return (*self.must, *optional, *self.choices, *(["without"] if self.without else []))
+        return (*self.must, *optional, *self.choices, *self.texts, *(["without"] if self.without else []))
+
+    def is_time(self, key: str) -> bool:
+        """Whether a key takes a time, with its unit."""
+        return key in self.numbers and key not in self.plain
 
 
 CONDITIONS: Mapping[str, Word] = MappingProxyType(
@@ -61,6 +73,8 @@ CONDITIONS: Mapping[str, Word] = MappingProxyType(
         "sessions_down": Word("at least one BGP session is not established"),
         "progress": Word("every rank of the traffic has done `iterations` more", About.RUNNING),
         "reverted": Word("the fault is gone: its time is over", About.FAULT),
+        "drained": Word("nothing goes through the drained switch that has another way", About.FAULT),
+        "restart_ready": Word("every bgpd is so old that it does not call itself restarted any more: 120 s"),
         "time": Word("so many seconds have passed: `within`"),
     }
 )
@@ -87,25 +101,55 @@ CLAIMS: Mapping[str, Word] = MappingProxyType(
             About.ENDED,
             against=True,
             numbers=MappingProxyType({"share": None, "within": 0.05}),
+            plain=PLAIN | {"within"},
         ),
         "bytes_as_planned": Word(
             "every switch port sent the bytes that the plan says, give or take `within`",
             About.ENDED,
             soft_asic=True,
             numbers=MappingProxyType({"within": 0.005}),
+            plain=PLAIN | {"within"},
         ),
         "nothing_lost": Word("no packet of the traffic was lost", About.ENDED),
+        "stragglers": Word(
+            "no rank makes the others wait; with `worst`: the one on that host does",
+            About.ENDED,
+            texts=("worst",),
+        ),
+        "lossless": Word("no packet of a lossless class was lost", About.LOAD, soft_asic=True),
+        "pause_share": Word(
+            "the port to the receiver was `paused` so much of the time, give or take `within`",
+            About.LOAD,
+            soft_asic=True,
+            numbers=MappingProxyType({"paused": None, "within": 0.03, "priority": 3}),
+            plain=PLAIN | {"within"},
+        ),
+        "marks_before_pauses": Word("as queues filled, marks came before pauses", About.LOAD, soft_asic=True),
+        "no_storms": Word(
+            "no PFC watchdog took a queue for one in a storm",
+            About.LOAD,
+            soft_asic=True,
+            numbers=MappingProxyType({"priority": 3}),
+        ),
+        "storm_spread": Word(
+            "pauses of the receiver went no further than the paths to it, in their priority alone",
+            About.LOAD,
+            soft_asic=True,
+            numbers=MappingProxyType({"priority": 3}),
+        ),
         "recovered": Word(
             "no flow of `flows` was out longer than `within` at the fault or at its end",
             About.FAULT,
             numbers=MappingProxyType({"within": None}),
             choices=MappingProxyType({"flows": ("all", "own", "far", "beside")}),
+            probed=True,
         ),
         "came_back": Word(
             "`within` after the fault's end every probed flow is on its designed path again",
             About.FAULT,
             numbers=MappingProxyType({"within": None}),
             probed=True,
+            over=True,
         ),
         "no_loss": Word("no probed flow lost a packet to the fault or its end", About.FAULT, probed=True),
         "detected": Word(

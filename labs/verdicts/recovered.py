@@ -146,7 +146,12 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float, f
         not away and not open_ended,
         Evidence(
             f"{len(found) - len(away)} of {len(found)} flows are back, the last after {_ms(max(known, default=0.0))}",
-            {"flows": len(found), "away": len(away), "never_heard_again": len(open_ended)},
+            {
+                "flows": len(found),
+                "away": len(away),
+                "never_heard_again": len(open_ended),
+                "back_ms": None if away or open_ended else _number(max(known, default=0.0)),
+            },
             tuple(str(one) for one in (*away, *found))[:MOST_ROWS],
         ),
         budget_s=_limit(within, held=not away and not open_ended),

@@ -1,4 +1,4 @@
-"""A budget over repeats: how often was it kept, and what does that say of the next time?"""
+"""A budget over repeats: how often was it kept, and what does that say of the next time? And a number over repeats."""
 
 from __future__ import annotations
 
@@ -61,6 +61,48 @@ def kept_in(
     if len(valid) < least_valid and not hopeless:
         return verdict.invalid(f"{len(valid)} repeats are valid, {least_valid} are needed: {'; '.join(reasons[:3])}")
     return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What a number came to in so many repeats; infinite where it had no end.
+
+    `p50_between` and `p95_between` hold the percentile of all runs with 95 % confidence, whatever their distribution
+    is; an end is None where so few repeats say nothing of it. `covers` is the share of all runs that, with the same
+    confidence, does not exceed `most`.
+    """
+
+    count: int
+    p50: float
+    p95: float
+    most: float
+    p50_between: tuple[float | None, float | None]
+    p95_between: tuple[float | None, float | None]
+    covers: float
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """How a number is spread over repeats; None without any."""
+    ranked = sorted(values)
+    p50, p95 = percentile(ranked, 0.5), percentile(ranked, 0.95)
+    if p50 is None or p95 is None:
+        return None
+    between = (percentile_between(ranked, 0.5), percentile_between(ranked, 0.95))
+    return Spread(len(ranked), p50, p95, ranked[-1], *between, covers=proven_share(len(ranked), len(ranked)))
+
+
+def percentile_between(
+    ranked: Sequence[float], share: float, confidence: float = CONFIDENCE
+) -> tuple[float | None, float | None]:
+    """Between which of a rising list's values the percentile of all runs is, by order statistics.
+
+    Of n values B are below it, and B is binomial (n, share). The l-th value is not above it where l or more are below,
+    the u-th not below it where fewer than u are: l and u leave half of what is not confidence to each side.
+    """
+    tail, below = (1 - confidence) / 2, stats.binom(len(ranked), share)
+    first = max((at for at in range(1, len(ranked) + 1) if below.cdf(at - 1) <= tail), default=0)
+    last = next((at for at in range(1, len(ranked) + 1) if below.cdf(at - 1) >= 1 - tail), 0)
+    return ranked[first - 1] if first else None, ranked[last - 1] if last else None
 
 
 def percentile(ranked: Sequence[float], share: float) -> float | None:

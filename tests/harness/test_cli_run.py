@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xml.etree import ElementTree as ET
 
 import pytest
 
 import labs.certifying
+import labs.convergence
+import labs.lab
 from labs import index
 from labs.cli import run
+from labs.errors import NotReady
 from labs.faults import injecting
-from labs.scenarios import claims
+from labs.scenarios import claims, conditions, measured
 from labs.scenarios.running import Underway
-from labs.scenarios.scenario import ClaimStep
+from labs.scenarios.scenario import ClaimStep, WaitStep
 from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample
 from labs.verdicts import Evidence, Verdict
@@ -27,6 +30,22 @@ SOUND = "about: the fabric is sound\nlab: clos_2x4\nsteps:\n  - {claim: routes_m
 HELD = Verdict("it is so", True, Evidence("seen"))
 FALSE = Verdict("it is so", False, Evidence("not seen", {"n": 3}, ("leaf1: nothing",)))
 UNSURE = FALSE.invalid("the workstation was starved: steal 40%")
+
+
+class LateWatch:
+    """A workstation whose threads woke so late."""
+
+    def __init__(self, late_s: float) -> None:
+        self.late_s = late_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def sample(self) -> HostSample:
+        return HostSample(duration_s=1.0, steal=0.0, starved_s=self.late_s)
 
 
 class Script:
@@ -139,16 +158,104 @@ def test_a_lab_that_never_converged_is_the_finding(tmp_path: Path, capsys: Captu
 
 
 def test_a_starved_bring_up_is_3(capsys: Capture, file: Path, starved: None) -> None:
+    """Judged once more, and then not a third time."""
     del starved
-    assert played(capsys, str(file), code=3).out.startswith("INVALID converged: ")
+    said = played(capsys, str(file), code=3)
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["INVALID converged", "INVALID converged"]
+    assert "0 valid of 2 started" in said.err
 
 
-def test_trouble_with_the_testbed_is_2(capsys: Capture, file: Path, broken: Break) -> None:
+def test_a_bring_up_that_is_only_invalid_at_first_is_played(
+    capsys: Capture, file: Path, says: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(HELD)
+    late = iter([60.0, 0.0])
+    wait = labs.convergence.wait_converged
+
+    def starved_at_first(*args: Any, **how: Any) -> Verdict:
+        late_s = next(late)
+        monkeypatch.setattr(labs.convergence, "HostWatch", lambda: LateWatch(late_s))
+        return wait(*args, **how)
+
+    monkeypatch.setattr(labs.lab, "wait_converged", starved_at_first)
+    said = played(capsys, str(file))
+    assert "bring-up is INVALID: the workstation was starved" in said.err
+    assert said.out == "held    converged: seen\n"
+
+
+def test_trouble_with_the_testbed_is_2(tmp_path: Path, capsys: Capture, file: Path, broken: Break) -> None:
     broken(boot_fails="leaf1")
-    said = played(capsys, str(file), code=2)
+    said = played(capsys, str(file), "--junit", "out.xml", "--markdown", "out.md", code=2)
     assert said.out == ""
     assert "leaf1: /run/railbed/boot exited 1" in said.err
     assert index.names() == ()
+    (error,) = ET.parse(tmp_path / "out.xml").getroot().iter("error")
+    assert "leaf1: /run/railbed/boot exited 1" in error.attrib["message"]
+    assert (tmp_path / "out.md").read_text().startswith("# sound: ERROR\n")
+
+
+def test_trouble_in_the_middle_of_a_run_leaves_all_files(
+    tmp_path: Path, capsys: Capture, says: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged before it stands there, the rest is an error: no claim is missing in silence."""
+    says(HELD)
+
+    def troubled(_run: Underway, _step: WaitStep) -> Verdict:
+        raise NotReady("leaf1: zebra does not answer")
+
+    monkeypatch.setattr(conditions, "CONDITIONS", {**conditions.CONDITIONS, "sessions_up": troubled})
+    steps = "  - {claim: converged}\n  - {wait: sessions_up}\n  - {claim: routes_match, within: 1s}\n"
+    (tmp_path / "cut.yaml").write_text(SOUND.partition("  -")[0] + steps)
+    said = played(capsys, "cut.yaml", "--repeat", "3", "--junit", "out.xml", "--markdown", "out.md", code=2)
+    assert said.out == "held    converged: seen\n"
+    assert "none failed, the last ended by trouble with the testbed" in said.err
+    assert "leaf1: zebra does not answer" in said.err
+    cases = list(ET.parse(tmp_path / "out.xml").getroot().iter("testcase"))
+    assert [case.attrib["name"] for case in cases] == ["converged", "run"]
+    (error,) = cases[1].iter("error")
+    assert (error.attrib["type"], error.attrib["message"]) == ("NotReady", "leaf1: zebra does not answer")
+    assert "| 1 | | | ERROR | leaf1: zebra does not answer |" in (tmp_path / "out.md").read_text()
+    assert len(left(tmp_path)) == 1
+    assert index.names() == ()
+
+
+def test_names_in_junit_do_not_repeat(tmp_path: Path, capsys: Capture, says: Callable[..., Script]) -> None:
+    says(HELD)
+    steps = "  - {claim: converged}\n  - {claim: routes_match, within: 1s}\n  - {claim: converged}\n"
+    (tmp_path / "twice.yaml").write_text(SOUND.partition("  -")[0] + steps)
+    played(capsys, "twice.yaml", "--repeat", "2", "--junit", "out.xml")
+    names = [case.attrib["name"] for case in ET.parse(tmp_path / "out.xml").getroot().iter("testcase")]
+    assert names[:3] == ["converged #1 run 1", "routes_match run 1", "converged #2 run 1"]
+    assert len(set(names)) == len(names) == 6
+
+
+def test_numbers_over_repeats(
+    tmp_path: Path, capsys: Capture, says: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """p50, p95 and the longest, of the runs that count, on the terminal, in Markdown, JSON and JUnit."""
+
+    def out(ms: float | None) -> Verdict:
+        return Verdict("back in time", True, Evidence("out", {"longest_ms": ms}))
+
+    monkeypatch.setattr(measured, "NUMBERS", {"converged": measured.NUMBERS["recovered"]})
+    says(out(4.0), out(900.0).invalid("starved"), out(2.0), out(3.0))
+    (tmp_path / "one.yaml").write_text(SOUND.replace("routes_match, within: 1s", "converged"))
+    files = "--junit", "out.xml", "--markdown", "out.md"
+    said = played(capsys, "one.yaml", "--repeat", "3", *files, "--format", "json")
+    (number,) = json.loads(said.out)["measured"]
+    assert (number["claim"], number["unit"], number["runs"]) == ("converged", "ms", 3)
+    assert (number["p50"], number["p95"], number["max"], number["p50_between"]) == (3.0, 4.0, 4.0, [None, None])
+    line = "converged: longest outage p50 3 (? to ?), p95 4 (3 to ?), max 4 ms in 3 runs: 37% of all runs"
+    assert line in said.err
+    assert (
+        "| converged | longest outage, ms | 3 | 3 | ? to ? | 4 | 3 to ? | 4 | 37% |"
+        in (tmp_path / "out.md").read_text()
+    )
+    assert line in (tmp_path / "out.xml").read_text()
+    says(out(2.0), out(None))
+    assert "max without end ms" in played(capsys, "one.yaml", "--repeat", "2").err
+    says(out(2.0))
+    assert "p50" not in played(capsys, "one.yaml").err
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from labs.verdicts import Verdict
 from labs.verdicts.detected import detected_within
 from labs.verdicts.outage import Outage, Turn, outages, same_place, spans
 from labs.verdicts.recovered import came_back, each_failure, nothing_lost, recovered
-from labs.verdicts.repeats import Repeat, kept_in, percentile, proven_share
+from labs.verdicts.repeats import Repeat, kept_in, percentile, percentile_between, proven_share, spread
 from topologies.builders import leaf_spine
 
 MS, S = 1_000_000, 1_000_000_000
@@ -579,3 +579,22 @@ def test_what_repeats_prove() -> None:
     assert proven_share(0, 20) == 0.0
     ranked = [float(n) for n in range(1, 21)]
     assert (percentile(ranked, 0.5), percentile(ranked, 0.95), percentile([], 0.5)) == (10.0, 19.0, None)
+
+
+def test_a_number_over_repeats() -> None:
+    """20 runs: order statistics 6 and 15 hold the median with 95.9 %, as every table has it."""
+    found = spread([float(n) for n in range(1, 21)])
+    assert found is not None
+    assert (found.count, found.p50, found.p95, found.most) == (20, 10.0, 19.0, 20.0)
+    assert found.p50_between == (6.0, 15.0)
+    assert found.p95_between == (17.0, None)  # the longest of 20 is below the 95th percentile in 36 %
+    assert found.covers == pytest.approx(0.8609, abs=1e-4)
+
+
+def test_few_repeats_say_little() -> None:
+    found = spread([3.0])
+    assert found is not None
+    assert (found.p50_between, found.p95_between) == ((None, None), (None, None))
+    assert found.covers == pytest.approx(0.05)
+    assert spread([]) is None
+    assert percentile_between([float(n) for n in range(1, 101)], 0.95) == (90.0, 100.0)

@@ -114,6 +114,12 @@ class RcRun:
         )
         return tuple(one for one in found if one is not None)
 
+    def has_ended(self) -> bool:
+        """Whether every rank's process is gone, or has nothing left to do: no further iteration will be done."""
+        left = self.progress()
+        running = self._report is None and any(process.running for process in self.processes.values())
+        return not running or (len(left) == len(self.processes) and all(one.iterations >= one.of for one in left))
+
     def end_soon(self) -> int:
         """Make an iteration that begins soon the last, so that what it ends with is checked; which number it has.
 

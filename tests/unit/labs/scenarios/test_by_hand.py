@@ -61,3 +61,24 @@ def test_an_hour_is_enough() -> None:
     late = [*EVENTS, event(4, "made", 4000, "leaf4:spine1")]
     with pytest.raises(SpecError, match="3600 s at most"):
         as_scenario("clos_2x4", None, made_by_hand(late))
+
+
+def test_a_cable_that_was_cut_again_and_again_can_be_played(tmp_path: Path) -> None:
+    """Each cut has to be over before the next one of the same cable, as it was then; one that stayed is reverted."""
+    cuts = [
+        event(1, "made", 0.0, "leaf1:spine1"),
+        event(1, "reverted", 1.0, "leaf1:spine1"),
+        event(2, "made", 2.0, "leaf1:spine1"),
+        event(3, "made", 3.0, "leaf2:spine1"),
+        event(4, "made", 4.0, "leaf1:spine1"),
+    ]
+    path = tmp_path / "again.yaml"
+    path.write_text(as_scenario("clos_2x4", None, made_by_hand(cuts)))
+    steps = load_scenario(str(path))[0].steps
+    said = [
+        getattr(step, "name", "") or f"{getattr(step, 'condition', 'claim')} {getattr(step, 'of', None)}"
+        for step in steps
+    ]
+    assert said[:5] == ["fault-1", "reverted fault-1", "fault-2", "fault-3", "fault-2"]
+    assert isinstance(steps[4], RevertStep)
+    assert said[5:] == ["fault-4", "fault-3", "fault-4", "claim None"]

@@ -10,7 +10,7 @@ import pytest
 from labs.errors import SpecError
 from labs.scenarios import claims, conditions, words
 from labs.scenarios.load import CATALOG, catalog_names, load_scenario, scenario_schema
-from labs.scenarios.scenario import FaultStep, TrafficStep, WaitStep
+from labs.scenarios.scenario import ClaimStep, FaultStep, LoadStep, ProbeStep, TrafficStep, WaitStep
 from topologies.units import MBIT
 from topologies.yaml_source import read
 
@@ -78,3 +78,45 @@ def test_a_fault_that_is_not_there_says_which_are(tmp_path: Path) -> None:
     path = loaded(tmp_path, '{fault: link-dwn, target: "leaf1:spine1"}')
     with pytest.raises(SpecError, match=r"one\.yaml:5: steps\[0\]\.fault: fault 'link-dwn'; allowed: .*link-down"):
         load_scenario(str(path))
+
+
+def test_a_link_may_be_named_from_either_end(tmp_path: Path) -> None:
+    path = loaded(
+        tmp_path,
+        '{probe: seen, around: "spine1:leaf1"}',
+        '{fault: blackhole, name: hole, target: "spine1:leaf1", from: spine1}',
+    )
+    probe, fault, _ = load_scenario(str(path))[0].steps
+    assert isinstance(probe, ProbeStep)
+    assert isinstance(fault, FaultStep)
+    assert (probe.around, fault.target, fault.sender) == ("leaf1:spine1", "leaf1:spine1", "spine1")
+
+
+def test_a_probe_for_each_turn_will_do(tmp_path: Path) -> None:
+    path = loaded(
+        tmp_path,
+        '{probe: first, around: "leaf1:spine1"}',
+        '{fault: link-down, name: cut, target: "leaf1:spine1"}',
+        "{finish: first}",
+        '{probe: second, around: "leaf1:spine1"}',
+        "{revert: cut}",
+        "{finish: second}",
+        "{claim: recovered, of: cut, within: 200ms, flows: own}",
+        "{claim: came_back, of: cut, within: 15s}",
+    )
+    recovered, back, _ = load_scenario(str(path))[0].claims
+    assert (recovered.which, recovered.numbers) == ("own", {"within": 0.2})
+    assert back.which == ""
+
+
+def test_what_load_comes_to(tmp_path: Path) -> None:
+    path = loaded(
+        tmp_path,
+        "{load: incast, hosts: [host1, host2], sink: host3, rate: 100Mbit, lasts: 1500ms}",
+        "{claim: pause_share, of: incast, paused: 0, within: 0.05}",
+    )
+    load, claim, _ = load_scenario(str(path))[0].steps
+    assert isinstance(load, LoadStep)
+    assert (load.rate_bps, load.lasts_s, load.dscp) == (100 * MBIT, 1.5, 3)
+    assert isinstance(claim, ClaimStep)
+    assert claim.numbers == {"paused": 0, "within": 0.05, "priority": 3}

@@ -1,0 +1,89 @@
+"""What scenarios wait for and claim, seen held and failing without a lab: how a word asks its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from labs.scenarios import conditions
+from labs.scenarios.claims import CLAIMS, waited_for
+from labs.scenarios.running import Underway
+from labs.scenarios.scenario import ClaimStep, WaitStep
+from labs.verdicts import Evidence, Verdict
+from labs.verdicts.signals import Signalled
+
+SLOW = Verdict("no rank makes the others wait", False, Evidence("one does", {"worst": "rank 1 on host2"}))
+FAIR = Verdict("no rank makes the others wait", True, Evidence("nobody is waited for", {"worst": None}))
+
+
+class Watch:
+    """One that vouches for everything."""
+
+    def vouch(self, verdict: Verdict, *, took_s: float | None = None) -> Verdict:
+        del took_s
+        return verdict
+
+
+@dataclass
+class Ring:
+    """Traffic of two ranks that says how far it is, one answer after the other; the last for good."""
+
+    told: list[tuple[int, ...]]
+    endless: bool = False
+    over: bool = False
+    operation: Any = field(default_factory=lambda: SimpleNamespace(graph=SimpleNamespace(ranks=2)))
+
+    def progress(self) -> tuple[Any, ...]:
+        now = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+        return tuple(SimpleNamespace(rank=rank, iterations=done) for rank, done in enumerate(now))
+
+    def has_ended(self) -> bool:
+        return self.over
+
+
+def run(**what: Any) -> Underway:
+    lab = SimpleNamespace(timeout_scale=1.0)
+    return cast(Underway, SimpleNamespace(lab=lab, watch=Watch(), **what))
+
+
+@pytest.mark.parametrize(
+    ("ring", "held"),
+    [
+        (Ring([(3, 3), (3, 4), (4, 4)]), True),
+        (Ring([(3, 3), (3, 4)]), False),
+        (Ring([(3, 3), ()], over=True), True),  # it came to its end meanwhile
+        (Ring([(9, 9)], over=True), True),  # or before
+        (Ring([(3, 3), ()], over=True, endless=True), False),  # what has no end of its own has failed
+        (Ring([(3, 3), ()]), False),  # nobody answers
+    ],
+)
+def test_progress(ring: Ring, held: bool) -> None:
+    found = conditions.wait(run(running={"ring": ring}), WaitStep(condition="progress", of="ring", within_s=0.2))
+    assert (found.held, found.valid) == (held, True)
+
+
+@pytest.mark.parametrize(
+    ("found", "host", "held"), [(SLOW, "host2", True), (SLOW, "host1", False), (FAIR, "host2", False)]
+)
+def test_the_rank_that_is_waited_for(found: Verdict, host: str, held: bool) -> None:
+    verdict = waited_for(found, host)
+    assert (verdict.held, verdict.claim) == (held, f"the rank on {host} makes the others wait")
+    assert not waited_for(found.invalid("late"), host).valid
+
+
+def test_stragglers_with_and_without_a_name() -> None:
+    under_way = run(results={"ring": SimpleNamespace(stragglers=lambda: SLOW)})
+    assert not CLAIMS["stragglers"](under_way, ClaimStep(claim="stragglers", of="ring"))
+    assert CLAIMS["stragglers"](under_way, ClaimStep(claim="stragglers", of="ring", words={"worst": "host2"}))
+
+
+@pytest.mark.parametrize(
+    ("readings", "held"), [([(0.1, 5, 0), (0.2, 9, 3)], True), ([(0.1, 0, 2), (0.2, 9, 3)], False)]
+)
+def test_marks_before_pauses(readings: list[tuple[float, int, int]], held: bool) -> None:
+    load = SimpleNamespace(readings=[Signalled(0.0, 0, 0), *(Signalled(*one) for one in readings)])
+    claim = ClaimStep(claim="marks_before_pauses", of="incast")
+    assert bool(CLAIMS["marks_before_pauses"](run(loads={"incast": load}), claim)) is held
