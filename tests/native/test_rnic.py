@@ -14,6 +14,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import xor
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +231,9 @@ def test_without_a_rate_there_is_no_schedule_to_miss(native: Path) -> None:
 
 
 def raw_packet(sequence: int, rest: bytes = b"", flags: int = 0) -> bytes:
-    return HEADER.pack(b"RNIC", 1, flags, HEADER.size + len(rest), 9, sequence, time.monotonic_ns()) + rest
+    fields = (HEADER.size + len(rest), 9, sequence, time.monotonic_ns())
+    folded = reduce(xor, HEADER.pack(b"RNIC", 2, flags, *fields))
+    return HEADER.pack(b"RNIC", 2, flags | ((folded ^ folded >> 4) & 0x0F) << 4, *fields) + rest
 
 
 def test_reordered_duplicate_corrupted_and_strange_packets_are_told_apart(native: Path) -> None:
@@ -240,12 +244,14 @@ def test_reordered_duplicate_corrupted_and_strange_packets_are_told_apart(native
             for sequence in (0, 1, 4, 2, 2, 6):
                 sender.sendto(raw_packet(sequence), ("127.0.0.1", port))
             sender.sendto(raw_packet(7, b"no pattern", flags=1), ("127.0.0.1", port))
-            for strange in (b"", b"x" * 27, b"x" * 28, raw_packet(8)[:-1], raw_packet(8) + b"x"):
+            flipped = bytearray(raw_packet(8))
+            flipped[12] ^= 0x80  # a sequence number from nowhere
+            for strange in (b"", b"x" * 27, b"x" * 28, raw_packet(8)[:-1], raw_packet(8) + b"x", bytes(flipped)):
                 sender.sendto(strange, ("127.0.0.1", port))
         receiver.write("expect 7 200\n")
         said = json.loads(receiver.wait(10).stdout.splitlines()[-1])
     (one,) = said["flows"]
-    assert said["strangers"] == 5
+    assert said["strangers"] == 6
     assert said["ended"] == "idle", "six of seven are unique"
     counted = {name: one[name] for name in ("packets", "lost", "reordered", "duplicates", "unclear", "corrupted")}
     assert counted == {"packets": 7, "lost": 2, "reordered": 1, "duplicates": 1, "unclear": 0, "corrupted": 1}

@@ -2,8 +2,10 @@
 /*
  * The head of every raw packet's payload, and the pattern that may follow it. Network byte order.
  *
- *	magic 4 | version 1 | flags 1 | payload bytes 2 | flow 4 | sequence 8 | sent 8	= 28 bytes
+ *	magic 4 | version 1 | check and flags 1 | payload bytes 2 | flow 4 | sequence 8 | sent 8	= 28 bytes
  *
+ * The check (4 bits) makes the exclusive or of all half bytes 0, so no bit of the head can flip unseen: a sequence number
+ * from nowhere would be taken for a loss of all before it.
  * `sent` is the sender's CLOCK_MONOTONIC, so a delay is only meaningful on the workstation it was sent on.
  */
 #ifndef RNIC_PACKET_H
@@ -16,7 +18,8 @@
 #include <string.h>
 
 #define RAW_MAGIC 0x524e4943u /* "RNIC" */
-#define RAW_VERSION 1
+#define RAW_VERSION 2
+#define RAW_FLAGS 0x0fu
 #define RAW_PATTERN 0x01 /* flag: the rest of the payload is raw_pattern() of flow and sequence */
 
 /* What a packet costs on a real link beside its payload: preamble 8, gap 12, FCS 4, Ethernet 14, then IP and UDP. */
@@ -47,27 +50,40 @@ static inline uint64_t wire_bytes(uint32_t payload, bool ipv6)
 	return (uint64_t)payload + ip_udp_bytes(ipv6) + WIRE_ETHERNET;
 }
 
+/* 0 for a head as it was written; the check to write, for one with none yet. */
+static inline uint8_t raw_fold(const struct raw_header *wire)
+{
+	unsigned char bytes[sizeof(*wire)], all = 0;
+
+	memcpy(bytes, wire, sizeof(bytes));
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		all ^= bytes[i];
+	return (all ^ all >> 4) & 0x0f;
+}
+
 static inline void raw_write(struct raw_header *to, const struct raw_header *host)
 {
 	to->magic = htobe32(RAW_MAGIC);
 	to->version = RAW_VERSION;
-	to->flags = host->flags;
+	to->flags = host->flags & RAW_FLAGS;
 	to->length = htobe16(host->length);
 	to->flow = htobe32(host->flow);
 	to->sequence = htobe64(host->sequence);
 	to->sent_ns = htobe64(host->sent_ns);
+	to->flags |= (uint8_t)(raw_fold(to) << 4);
 }
 
-/* False for what is no raw packet of ours: too short, another magic or version, or a length that is not its own. */
+/* False for what is no raw packet of ours: too short, another magic or version, spoilt, or a length not its own. */
 static inline bool raw_read(struct raw_header *host, const void *payload, size_t payload_bytes)
 {
 	const struct raw_header *from = payload;
 
-	if (payload_bytes < sizeof(*from) || be32toh(from->magic) != RAW_MAGIC || from->version != RAW_VERSION)
+	if (payload_bytes < sizeof(*from) || be32toh(from->magic) != RAW_MAGIC || from->version != RAW_VERSION ||
+	    raw_fold(from))
 		return false;
 	host->magic = RAW_MAGIC;
 	host->version = from->version;
-	host->flags = from->flags;
+	host->flags = from->flags & RAW_FLAGS;
 	host->length = be16toh(from->length);
 	host->flow = be32toh(from->flow);
 	host->sequence = be64toh(from->sequence);
