@@ -18,6 +18,7 @@ from topologies import addressing
 from topologies.errors import SpecError
 from traffic import carried
 from traffic.carried import Carried, PortName
+from traffic.certificate import Demands
 from traffic.engines.rc_settings import RcSettings
 from traffic.engines.rnic_rc import MOST_ITERATIONS, RankProgress
 from traffic.graph import Graph
@@ -116,12 +117,21 @@ class CollectiveResult:
             numbers=numbers,
         )
 
-    def stragglers(self) -> Verdict:
-        """Whether no rank made the others wait, in the last iteration; the one that did is named with its host."""
+    def stragglers(self, held_up: str | None = None) -> Verdict:
+        """Whether no rank made the others wait, in the last iteration; the one that did is named with its host.
+
+        Args:
+            held_up: a host that was held up on purpose: that its own packets leave late is what is looked for, and
+                that its peers miss their rates follows from it. Only others that send late make the run INVALID then.
+        """
         report = self.played.rc
         hosts = {number: rank.host for number, rank in enumerate(self.placement.ranks)}
         found = messages_of(report.plans.graph, report.sends)
-        return stragglers(found, hosts=hosts, late=self.invalid_because, host=self.played.host)
+        late = self.invalid_because
+        if held_up is not None:
+            share, most = report.late_share_but_for(held_up), Demands().late_share
+            late = f"{share:.1%} of a sender's packets left late, at most {most:.0%} allowed" if share > most else None
+        return stragglers(found, hosts=hosts, late=late, host=self.played.host)
 
     def planned_at_ports(self, lab: Lab, *, asked: bool = False) -> dict[PortName, Carried]:
         """What was to leave by every port on the paths that the switches give its flows now.

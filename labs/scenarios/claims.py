@@ -88,9 +88,8 @@ def _nothing_lost(run: Underway, step: ClaimStep) -> Verdict:
 
 
 def _stragglers(run: Underway, step: ClaimStep) -> Verdict:
-    found = run.results[str(step.of)].stragglers()
-    worst = step.words.get("worst")
-    return found if worst is None else waited_for(found, worst)
+    result, worst = run.results[str(step.of)], step.words.get("worst")
+    return result.stragglers() if worst is None else waited_for(result.stragglers(worst), worst)
 
 
 def waited_for(found: Verdict, host: str) -> Verdict:

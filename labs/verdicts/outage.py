@@ -197,7 +197,7 @@ def outages(timeline: Timeline, target: str, span: Span) -> tuple[Outage, ...]:
 
 
 def _outage(timeline: Timeline, flow: Flow, target: str, span: Span) -> Outage:
-    touching = [gap for gap in flow.gaps if _ended(gap) > span.began_ns and gap.began < span.until_ns]
+    touching = [gap for gap in flow.gaps if _ended(gap) > span.began_ns and not _of_the_next(gap, flow, span)]
     # One that began at the failure and ended only after the restoration is the failure's.
     if span.turn is Turn.RESTORATION:
         touching = [gap for gap in touching if gap.began >= span.began_ns - AHEAD_NS]
@@ -224,6 +224,15 @@ def _outage(timeline: Timeline, flow: Flow, target: str, span: Span) -> Outage:
         reconvergence_s=reconvergence,
         rebalance_s=rebalance,
     )
+
+
+def _of_the_next(gap: GapRecord, flow: Flow, span: Span) -> bool:
+    """Whether a gap is the doing of what follows the turn: the last packet before a cut came before its record.
+
+    By an interval, on its way as long at most, and by how late its sender was.
+    """
+    before = min(AHEAD_NS, 2 * flow.interval_ns + gap.behind_ns)
+    return _ended(gap) > span.until_ns and gap.began + before >= span.until_ns
 
 
 def _ended(gap: GapRecord) -> int:

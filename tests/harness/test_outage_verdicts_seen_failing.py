@@ -157,6 +157,18 @@ def test_loss_at_another_fault_is_not_this_ones() -> None:
     assert recovered(said, LINK, within=0.2)
 
 
+def test_a_gap_that_begins_a_packet_before_the_next_fault_is_that_ones() -> None:
+    """The last packet that comes through was on its way before the cut is recorded."""
+    other = fault(begin=5 * S, end=7 * S, number="f2")
+    calm = replace(CALM, t=9 * S, duration_s=8.5)
+    said = [*fault(), *FAR, *other, *EVENTS, calm]
+    cut = gap("far", 5 * S - MS // 2, 5 * S + 125 * MS, 250)
+    assert nothing_lost(timeline(*said, cut), LINK, fault_id="f1")
+    assert not nothing_lost(timeline(*said, cut), LINK, fault_id="f2")
+    early = gap("far", 5 * S - 20 * MS, 5 * S + 125 * MS, 290)
+    assert not nothing_lost(timeline(*said, early), LINK, fault_id="f1")
+
+
 # --- recovered --------------------------------------------------------------------------------------------------------
 
 

@@ -75,7 +75,7 @@ def test_the_rank_that_is_waited_for(found: Verdict, host: str, held: bool) -> N
 
 
 def test_stragglers_with_and_without_a_name() -> None:
-    under_way = run(results={"ring": SimpleNamespace(stragglers=lambda: SLOW)})
+    under_way = run(results={"ring": SimpleNamespace(stragglers=lambda _held_up=None: SLOW)})
     assert not CLAIMS["stragglers"](under_way, ClaimStep(claim="stragglers", of="ring"))
     assert CLAIMS["stragglers"](under_way, ClaimStep(claim="stragglers", of="ring", words={"worst": "host2"}))
 

@@ -274,6 +274,11 @@ class RcReport:
         """The largest share of a card's packets that left more than max(2 packets, 200 µs) behind their schedule."""
         return max((nic.late_share for nic in self._nics()), default=0.0)
 
+    def late_share_but_for(self, host: str) -> float:
+        """The same of the cards of all other hosts: one that is held up sends late."""
+        others = [one for rank, one in self.ranks.items() if self.plans.host(rank) != host]
+        return max((nic.late_share for one in others for nic in one.nics), default=0.0)
+
     @property
     def rate_error(self) -> float | None:
         """The mean rate's error of the card that missed its schedule's by most; None where no card's can be told."""
