@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from labs import cli_counters, cli_fault, cli_profile, cli_run, cli_timeline, cli_traffic, index, reaper, views
+from labs.cli_cabling import cabling
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -388,6 +389,7 @@ def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
     os.execv(folder / f"bench_{name}", [f"bench_{name}", *arguments])
 
 
+commands.add_command(cabling)
 commands.add_command(cli_counters.counters)
 commands.add_command(cli_fault.fault)
 commands.add_command(cli_profile.commands())

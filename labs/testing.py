@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labs.errors import CapabilityMissing, LabError, RunInvalid, SpecError
+from labs.neighbors import neighbors
 from labs.telemetry.live import read_first
 from labs.verdicts import FALSE_ALARM, Evidence, Fidelity, Verdict
 from labs.verdicts import detected as _detected
@@ -130,6 +131,7 @@ __all__ = [
     "lossless",
     "marks_before_pauses",
     "may_be_paused",
+    "neighbors",
     "no_flow_lost_for_good",
     "nothing_lost",
     "operation",

@@ -159,6 +159,14 @@ class SoftAsic:
         numbers = {self.port(*where).number: rate_bps for where, rate_bps in rates.items()}
         tell(self.lab, [f"apply port={n} profile={states[n].profile} rate={bps}" for n, bps in numbers.items()])
 
+    def recable(self, cables: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> None:
+        """Say which ports are joined now, each as (node, port): whom a port pauses, whose queue a frame has left.
+
+        To be said while the cables have no carrier. Raises NotReady.
+        """
+        numbers = [tuple(self.port(*end).number for end in ends) for ends in cables]
+        tell(self.lab, [f"cable port={here} peer={there}" for a, b in numbers for here, there in ((a, b), (b, a))])
+
     def slow_receiver(
         self, host: str, port: str, drain_bps: int, *, xoff: int = 200_000, xon: int = 100_000, limit: int = 2_000_000
     ) -> None:

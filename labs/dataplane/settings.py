@@ -18,7 +18,7 @@ RECEIVER = ("drain_bps", "xoff_bytes", "xon_bytes", "limit_bytes")
 
 
 def settings(lab: str, plan: LabPlan) -> Iterator[str]:
-    """One line a port: rate, profile (its hash), what is wrong with its wire. Raises NotReady when not attached."""
+    """One line a port: rate, far end, profile (its hash), faults of its wire. Raises NotReady when not attached."""
     kinds: dict[str, type[LittleEndianStructure]] = {
         "ports": abi.PortState,
         "profiles": abi.PortProfile,
@@ -37,5 +37,5 @@ def settings(lab: str, plan: LabPlan) -> Iterator[str]:
         wrong = " ".join(f"{name}={getattr(wire, name)}" for name in WIRE_WORDS)
         # What a receiver holds back is of no account while it does not.
         drains = " ".join(f"{name}={getattr(slow, name)}" for name in RECEIVER) if slow.drain_bps else "none"
-        rate = int(state.rate_bps)
-        yield f"{port.node}:{port.name} rate={rate} profile={said} wire: {wrong} receiver: {drains}"
+        rate, peer = int(state.rate_bps), int(state.peer)
+        yield f"{port.node}:{port.name} rate={rate} peer={peer} profile={said} wire: {wrong} receiver: {drains}"

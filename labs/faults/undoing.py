@@ -22,6 +22,7 @@ Verb = Callable[[Lab, Mapping[str, Any]], None]
 # Where faults are: each module has FAULTS, and VERBS for the undos of its own steps.
 FAMILIES = (
     "labs.faults.links",
+    "labs.faults.cabling",
     "labs.faults.wires",
     "labs.faults.nodes",
     "labs.faults.daemons",

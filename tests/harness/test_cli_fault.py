@@ -58,6 +58,10 @@ def test_the_list_has_what_users_rely_on(capsys: Capture) -> None:
         (("add", "link-down", "leaf1:spine1", "--for", "10s"), "has no Recorder that answers"),
         (("add", "link-down", "leaf1:spine1", "--param", "p"), "--param p; allowed: NAME=VALUE"),
         (("add", "link-down", "leaf1:spine1", "--param", "p=1"), "parameter 'p'; allowed: end"),
+        (("add", "swapped-cables", "leaf1:spine1"), "no other; allowed: other: the other cable: a link at the same"),
+        (("add", "swapped-cables", "leaf1:spine1", "--param", "other=leaf9:spine1"), "no link 'leaf9:spine1'"),
+        (("add", "swapped-cables", "leaf1:spine1", "--param", "other=leaf2:spine2"), "no switch has both cables"),
+        (("add", "swapped-cables", "leaf1:spine1", "--param", "other=spine1:leaf1"), "the cable itself"),
         (("add", "bgp-reset", "leaf1", "--for", "10s"), "bgp-reset for 10 s; allowed: no duration"),
         (
             ("add", "link-down", "leaf1:spine1", "--param", "end=leaf1", "--param", "end=leaf1"),

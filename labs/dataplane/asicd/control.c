@@ -12,6 +12,7 @@
  *   leave node=                             a node that is about to be stopped
  *   apply port= profile= rate=              one port, while packets flow
  *   impair port= lose= corrupt= bad_fcs= every= match= saddr= daddr= sport= dport= protocol=
+ *   cable port= peer=                       what a port is cabled to now; both ends are told, on a cable without carrier
  *   receiver port= drain= xoff= xon= limit= a host that takes packets slowly; drain=0: it does not
  *   detach, status, stop
  */
@@ -233,6 +234,23 @@ static int do_receiver(struct asic *asic, const struct command *command, struct 
 	return 0;
 }
 
+/* A cable that was plugged in elsewhere: who sends what comes in here, and whom this port pauses. */
+static int do_cable(struct asic *asic, const struct command *command, struct reply *reply)
+{
+	uint64_t port, peer;
+	const struct number wanted[] = {{"port", asic->port_count, &port}, {"peer", asic->port_count, &peer}, {}};
+
+	if (numbers(reply, command, wanted))
+		return -1;
+	if (!port || !peer)
+		return wrong(reply, command, "port and peer: ports that there are");
+	pthread_mutex_lock(&asic->lock);
+	asic->port[port].peer = peer;
+	__atomic_store_n(&asic->ports[port].peer, peer, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&asic->lock);
+	return 0;
+}
+
 static int do_attach(struct asic *asic, const struct command *command, struct reply *reply)
 {
 	char error[ERROR_SIZE];
@@ -297,7 +315,7 @@ static const struct {
 	{"pool", do_pool},	   {"profile", do_profile}, {"node", do_node},	   {"port", do_port},
 	{"attach", do_attach},	   {"refresh", do_refresh}, {"apply", do_apply},   {"impair", do_impair},
 	{"receiver", do_receiver}, {"leave", do_leave},	   {"detach", do_detach},   {"status", do_status}, {"stop", do_stop},
-	{"ecmp", do_ecmp},
+	{"ecmp", do_ecmp},	   {"cable", do_cable},
 };
 
 static void obey(struct asic *asic, char *line, struct reply *reply)

@@ -1,0 +1,196 @@
+"""Cables that were plugged into each other's port.
+
+Two cables end at one switch, each in the other's port: as on a patch panel, nobody cuts anything. The cables are veth
+pairs whose ends cannot be joined anew, so what changes hands is all that makes an end of one a port of the switch:
+name, hardware address, MTU, IP addresses, queues. An end is known again by its interface number, which stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from labs.errors import NotReady, SpecError
+from labs.faults.fault import Example, Fault, On, Param, Site, Step, some
+from labs.faults.nodes import check_running
+from labs.faults.undoing import Verb
+from labs.lab import Lab
+from labs.node import LiveNode
+from topologies.fabric import Fabric, Link, Port
+
+AS_PLANNED, DONE_BY_THAT = "cables-as-planned", "with-the-cables"
+PERMANENT = ("boot", "static")  # routes of start scripts and people, which nobody else gives back
+
+
+def _swapped(site: Site) -> Sequence[Step]:
+    """Pull both, plug the ends in, give the ports back what is theirs. One undo serves, however far that came."""
+    lab, fabric = site.lab, site.lab.fabric
+    cables = (site.cable, fabric.link(str(site.params["other"])))
+    at = shared_switch(fabric, *cables)
+    check_running(lab, at)
+    ends = [cable.end(at) for cable in cables]
+    args = {"node": at, "ports": [_port(site, port, cable) for port, cable in zip(ends, cables, strict=True)]}
+    return [
+        Step(AS_PLANNED, args, partial(_pull, lab, args), tuple(f"{at}/{port.name}" for port in ends)),
+        Step(DONE_BY_THAT, {}, partial(_move, lab, args, crossed=True), ()),
+        Step(DONE_BY_THAT, {}, partial(_plug, lab, args, crossed=True), ()),
+    ]
+
+
+def shared_switch(fabric: Fabric, one: Link, other: Link) -> str:
+    """The switch at which two cables can be swapped. Raises SpecError where there is none."""
+    if one == other:
+        raise SpecError(f"other={other}: the cable itself", allowed="another cable")
+    for end in reversed(one.ends):  # the upper tier first
+        if fabric.node(end.node).is_switch and end.node in {port.node for port in other.ends}:
+            return end.node
+    near = [link.name for end in one.ends if fabric.node(end.node).is_switch for link in fabric.links_of(end.node)]
+    raise SpecError(
+        f"other={other}: no switch has both cables", allowed=some(name for name in near if name != one.name)
+    )
+
+
+def _port(site: Site, port: Port, cable: Link) -> Mapping[str, Any]:
+    """All that makes an end of a cable this port, and which end is in it as planned."""
+    node, netdev = site.lab.node(port.node), site.netdev(port)
+    found = _asked(node, "addr", "show", "dev", netdev)[0]
+    far = cable.far(port.node)
+    return {
+        "port": port.name,
+        "netdev": netdev,
+        "number": found["ifindex"],
+        "mac": found["address"],
+        "mtu": found["mtu"],
+        "up": "UP" in found["flags"],
+        "addresses": [_address(one) for one in found["addr_info"] if one.get("scope") != "link"],
+        "routes": {family: _routes(node, family, netdev) for family in ("-4", "-6")},
+        "far": [far.node, far.name],
+    }
+
+
+def _asked(node: LiveNode, *words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(node.kernel("ip", "-j", *words).stdout or "[]")
+    return [one for one in found if one]
+
+
+def _address(found: Mapping[str, Any]) -> str:
+    """An address in the words of ``ip addr replace``; those of a link alone follow from the hardware address."""
+    words = [f"{found['local']}/{found['prefixlen']}", *(["nodad"] if found["family"] == "inet6" else [])]
+    words += ["brd", found["broadcast"]] if "broadcast" in found else []
+    return " ".join(words)
+
+
+def _routes(node: LiveNode, family: str, netdev: str) -> list[str]:
+    return [
+        f"{line.replace(' linkdown', '').strip()} dev {netdev} proto {protocol}"
+        for protocol in PERMANENT
+        for line in node.kernel("ip", family, "route", "show", "proto", protocol, "dev", netdev).stdout.splitlines()
+    ]
+
+
+def _pull(lab: Lab, args: Mapping[str, Any]) -> None:
+    """Both ends lose carrier, and all that makes them ports. The soft ASIC lets go of the switch meanwhile."""
+    node = lab.node(args["node"])
+    if lab.asic is not None and lab.asic.alive:
+        lab.asic.leave(node.name)
+    names = _names(node, args)
+    _ip(node, [f"link set dev {name} down" for name in names.values()])
+    _ip(node, [f"addr flush dev {name}" for name in names.values()])
+
+
+def _move(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
+    node = lab.node(args["node"])
+    _ip(node, renames(_names(node, args), _wanted(args, crossed=crossed)))
+
+
+def _plug(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
+    """The ports are what they were, each with the end that is in it now."""
+    node, ports = lab.node(args["node"]), args["ports"]
+    lines = [line for port in ports for line in _settings(port)]
+    _ip(node, lines)
+    if lab.asic is not None and lab.asic.alive:
+        fars = [tuple(port["far"]) for port in (reversed(ports) if crossed else ports)]
+        lab.asic.recable(((node.name, port["port"]), (far[0], far[1])) for port, far in zip(ports, fars, strict=True))
+        lab.asic.refresh()
+    _ip(node, [f"link set dev {port['netdev']} up" for port in ports if port["up"]])
+    for family in ("-4", "-6"):
+        for route in (route for port in ports for route in port["routes"][family]):
+            node.channel.kernel("ip", family, "route", "replace", *route.split())
+
+
+def _settings(port: Mapping[str, Any]) -> list[str]:
+    name = port["netdev"]
+    device = [f"link set dev {name} address {port['mac']}", f"link set dev {name} mtu {port['mtu']}"]
+    return [*device, *(f"addr replace {address} dev {name}" for address in port["addresses"])]
+
+
+def _wanted(args: Mapping[str, Any], *, crossed: bool) -> Mapping[int, str]:
+    """Which end, by its interface number, is to be which network device."""
+    one, other = args["ports"]
+    numbers = (other["number"], one["number"]) if crossed else (one["number"], other["number"])
+    return dict(zip(numbers, (one["netdev"], other["netdev"]), strict=True))
+
+
+def _names(node: LiveNode, args: Mapping[str, Any]) -> Mapping[int, str]:
+    """What the two ends are called now. Raises NotReady for one that is gone."""
+    found = {one["ifindex"]: one["ifname"] for one in _asked(node, "link", "show")}
+    gone = [port for port in args["ports"] if port["number"] not in found]
+    if gone:
+        raise NotReady(
+            f"{node.name} has no interface {gone[0]['number']} any more: the cable of {gone[0]['netdev']} is gone",
+            remedy=f"railbed down, then railbed up: the cables of {node.name} are to be made anew",
+        )
+    return {port["number"]: found[port["number"]] for port in args["ports"]}
+
+
+def renames(now: Mapping[int, str], wanted: Mapping[int, str]) -> list[str]:
+    """How interfaces, by number, get the names that are wanted, in the words of ``ip``; nothing for those that have.
+
+    A name is free before somebody takes it: who has a name that another wants gets one of passage first.
+    """
+    wrong = {number: name for number, name in now.items() if wanted[number] != name}
+    taken = [number for number, name in wrong.items() if name in wanted.values()]
+    aside = [f"link set dev {wrong[number]} name {_passage(number)}" for number in taken]
+    last = {**wrong, **{number: _passage(number) for number in taken}}
+    return [*aside, *(f"link set dev {last[number]} name {wanted[number]}" for number in wrong)]
+
+
+def _passage(number: int) -> str:
+    return f"rbswap{number}"
+
+
+def _ip(node: LiveNode, lines: Sequence[str]) -> None:
+    if lines:
+        node.kernel("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+
+
+def _as_planned(lab: Lab, args: Mapping[str, Any]) -> None:
+    """Both ends in their own ports, from wherever they are; begun anew where that was cut short."""
+    check_running(lab, args["node"])
+    _pull(lab, args)
+    _move(lab, args, crossed=False)
+    _plug(lab, args, crossed=False)
+
+
+def _done_by_that(lab: Lab, args: Mapping[str, Any]) -> None:
+    """What the undo of the first step takes back with it."""
+    del lab, args
+
+
+SWAPPED = Fault(
+    name="swapped-cables",
+    on=On.LINK,
+    imitates="two cables in each other's port of a switch: carrier everywhere, and packets come in where others were "
+    "to. Numbered sessions do not come up, as addresses do not fit; unnumbered ones do where both far ends have one AS "
+    "number, and then all looks well",
+    detected_by="LLDP beside the design (railbed cabling, the verdict wired_as_planned), which names both",
+    recovers="every cable where the design has it; sessions; routes as designed",
+    steps=_swapped,
+    params=(Param("other", "the other cable: a link at the same switch"),),
+)
+
+FAULTS = (SWAPPED,)
+EXAMPLES: Mapping[str, Example] = {"swapped-cables": Example("leaf1:spine1", {"other": "leaf2:spine1"})}
+VERBS: Mapping[str, Verb] = {AS_PLANNED: _as_planned, DONE_BY_THAT: _done_by_that}
