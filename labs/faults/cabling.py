@@ -102,35 +102,40 @@ def _pull(lab: Lab, args: Mapping[str, Any]) -> None:
 
 def _move(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
     node = lab.node(args["node"])
-    _ip(node, renames(_names(node, args), _wanted(args, crossed=crossed)))
+    _ip(node, moves(_names(node, args), args["ports"], crossed=crossed))
+
+
+def moves(now: Mapping[int, str], ports: Sequence[Mapping[str, Any]], *, crossed: bool) -> list[str]:
+    """How two ends, by number, become the two ports, in the words of ``ip``; nothing moves that is in its place.
+
+    A name is free before it is taken: who has one that the other gets is called otherwise first. All that makes it that
+    port comes before the name: at the name FRR sets it up, and its link-local address follows from its hardware's.
+    """
+    numbers = [port["number"] for port in ports]
+    wanted = dict(zip(reversed(numbers) if crossed else numbers, ports, strict=True))
+    misnamed = [number for number, port in wanted.items() if now[number] != port["netdev"]]
+    names = {port["netdev"] for port in ports}
+    passing = {number: f"rbswap{number}" for number in misnamed if now[number] in names}
+    between = {**now, **passing}
+    return [
+        *(f"link set dev {now[number]} name {name}" for number, name in passing.items()),
+        *(f"link set dev {between[n]} address {port['mac']} mtu {port['mtu']}" for n, port in wanted.items()),
+        *(f"link set dev {between[number]} name {wanted[number]['netdev']}" for number in misnamed),
+    ]
 
 
 def _plug(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
-    """The ports are what they were, each with the end that is in it now."""
+    """The soft ASIC takes the ports again, told whom they are cabled to; then they get addresses, carrier, routes."""
     node, ports = lab.node(args["node"]), args["ports"]
-    lines = [line for port in ports for line in _settings(port)]
-    _ip(node, lines)
     if lab.asic is not None and lab.asic.alive:
-        fars = [tuple(port["far"]) for port in (reversed(ports) if crossed else ports)]
+        fars = [port["far"] for port in (reversed(ports) if crossed else ports)]
         lab.asic.recable(((node.name, port["port"]), (far[0], far[1])) for port, far in zip(ports, fars, strict=True))
         lab.asic.refresh()
-    _ip(node, [f"link set dev {port['netdev']} up" for port in ports if port["up"]])
+    lines = [f"addr replace {address} dev {port['netdev']}" for port in ports for address in port["addresses"]]
+    _ip(node, [*lines, *(f"link set dev {port['netdev']} up" for port in ports if port["up"])])
     for family in ("-4", "-6"):
         for route in (route for port in ports for route in port["routes"][family]):
             node.channel.kernel("ip", family, "route", "replace", *route.split())
-
-
-def _settings(port: Mapping[str, Any]) -> list[str]:
-    name = port["netdev"]
-    device = [f"link set dev {name} address {port['mac']}", f"link set dev {name} mtu {port['mtu']}"]
-    return [*device, *(f"addr replace {address} dev {name}" for address in port["addresses"])]
-
-
-def _wanted(args: Mapping[str, Any], *, crossed: bool) -> Mapping[int, str]:
-    """Which end, by its interface number, is to be which network device."""
-    one, other = args["ports"]
-    numbers = (other["number"], one["number"]) if crossed else (one["number"], other["number"])
-    return dict(zip(numbers, (one["netdev"], other["netdev"]), strict=True))
 
 
 def _names(node: LiveNode, args: Mapping[str, Any]) -> Mapping[int, str]:
@@ -143,22 +148,6 @@ def _names(node: LiveNode, args: Mapping[str, Any]) -> Mapping[int, str]:
             remedy=f"railbed down, then railbed up: the cables of {node.name} are to be made anew",
         )
     return {port["number"]: found[port["number"]] for port in args["ports"]}
-
-
-def renames(now: Mapping[int, str], wanted: Mapping[int, str]) -> list[str]:
-    """How interfaces, by number, get the names that are wanted, in the words of ``ip``; nothing for those that have.
-
-    A name is free before somebody takes it: who has a name that another wants gets one of passage first.
-    """
-    wrong = {number: name for number, name in now.items() if wanted[number] != name}
-    taken = [number for number, name in wrong.items() if name in wanted.values()]
-    aside = [f"link set dev {wrong[number]} name {_passage(number)}" for number in taken]
-    last = {**wrong, **{number: _passage(number) for number in taken}}
-    return [*aside, *(f"link set dev {last[number]} name {wanted[number]}" for number in wrong)]
-
-
-def _passage(number: int) -> str:
-    return f"rbswap{number}"
 
 
 def _ip(node: LiveNode, lines: Sequence[str]) -> None:

@@ -7,11 +7,19 @@ from collections.abc import Mapping
 import pytest
 
 from labs.errors import SpecError
-from labs.faults.cabling import renames, shared_switch
+from labs.faults.cabling import moves, shared_switch
 from topologies.builders import leaf_spine
 
 FABRIC = leaf_spine(spines=2, leaves=3, hosts_per_leaf=2)
-PLANNED, CROSSED = {16: "eth1", 18: "eth2"}, {16: "eth2", 18: "eth1"}
+PORTS = [
+    {"netdev": "eth1", "number": 16, "mac": "02:00:00:00:00:01", "mtu": 9216},
+    {"netdev": "eth2", "number": 18, "mac": "02:00:00:00:00:02", "mtu": 1500},
+]
+End = tuple[str, str, int]
+"""What an end is called, its hardware address and MTU."""
+ONE, OTHER = ("eth1", "02:00:00:00:00:01", 9216), ("eth2", "02:00:00:00:00:02", 1500)
+PLANNED: dict[int, End] = {16: ONE, 18: OTHER}
+CROSSED: dict[int, End] = {16: OTHER, 18: ONE}
 
 
 @pytest.mark.parametrize(
@@ -41,27 +49,42 @@ def test_cables_that_do_not_meet_are_refused(one: str, other: str, said: str) ->
         shared_switch(FABRIC, FABRIC.link(one), FABRIC.link(other))
 
 
-def played(now: Mapping[int, str], lines: list[str]) -> dict[int, str]:
-    """What interfaces are called after these lines; the kernel refuses a name that another has."""
-    names = dict(now)
+def played(now: Mapping[int, End], lines: list[str]) -> dict[int, End]:
+    """What ends are after these lines; the kernel refuses a name that another has."""
+    ends = dict(now)
     for line in lines:
-        _, _, _, was, _, name = line.split()
-        assert name not in names.values(), line
-        names[next(number for number, called in names.items() if called == was)] = name
-    return names
+        words = line.split()
+        at, (name, mac, mtu) = next((number, end) for number, end in ends.items() if end[0] == words[3])
+        if words[4] == "name":
+            assert words[5] not in {end[0] for end in ends.values()}, line
+            ends[at] = (words[5], mac, mtu)
+        else:
+            ends[at] = (name, words[5], int(words[7]))
+    return ends
 
 
-@pytest.mark.parametrize("wanted", [PLANNED, CROSSED])
+def moved(now: Mapping[int, End], *, crossed: bool) -> list[str]:
+    return moves({number: end[0] for number, end in now.items()}, PORTS, crossed=crossed)
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("dies_crossing", [False, True])
 @pytest.mark.parametrize("begun", [PLANNED, CROSSED])
-@pytest.mark.parametrize("other", [PLANNED, CROSSED])
-def test_names_are_right_after_a_kill_between_any_two_lines(
-    begun: dict[int, str], other: dict[int, str], wanted: dict[int, str]
+def test_ports_are_right_after_a_kill_between_any_two_lines(
+    begun: dict[int, End], dies_crossing: bool, crossed: bool
 ) -> None:
-    lines = renames(begun, other)
+    lines = moved(begun, crossed=dies_crossing)
     for done in range(len(lines) + 1):
         left = played(begun, lines[:done])
-        assert played(left, renames(left, wanted)) == wanted
+        assert played(left, moved(left, crossed=crossed)) == (CROSSED if crossed else PLANNED)
 
 
-def test_what_is_right_is_let_be() -> None:
-    assert renames(PLANNED, PLANNED) == []
+def test_an_end_is_the_port_before_it_has_its_name() -> None:
+    lines = moved(PLANNED, crossed=True)
+    for done, line in enumerate(lines, 1):
+        if line.endswith((" name eth1", " name eth2")):
+            assert set(played(PLANNED, lines[:done]).values()) <= {ONE, OTHER, ("rbswap16", *OTHER[1:])}
+
+
+def test_what_is_in_its_place_keeps_its_name() -> None:
+    assert not [line for line in moved(PLANNED, crossed=False) if " name " in line]
