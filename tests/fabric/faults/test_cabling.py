@@ -1,0 +1,104 @@
+"""FAULT-6: two cables in each other's port are found by LLDP beside the design, and are where they belong afterwards.
+
+    spine1   spine2        swapped at spine1: leaf1's and leaf2's cables; at leaf1: those to both spines; below leaf1:
+     |    \\ /   |          those to its hosts. Each port says who it is and hears who else does: 32 ports, both ends of
+     |    / \\   |          both cables hear somebody else, no other does.
+    leaf1    leaf2
+
+A cable without carrier, or one that swallows frames, is silent: that is invalid, and no swap.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from labs.errors import RunInvalid, SpecError
+from labs.faults import catalogue
+from labs.faults.injecting import active_faults, add
+from labs.lab import Lab
+from labs.pytest_plugin import Faults
+from labs.testing import SECOND, Verdict, neighbors, wait_until, wired_as_planned
+from topologies import addressing
+
+SETTLED_WITHIN = 30 * SECOND
+SWAPS = [
+    ("leaf1:spine1", "leaf2:spine1", {"spine1:eth1", "spine1:eth2", "leaf1:eth1", "leaf2:eth1"}),
+    ("leaf1:spine1", "leaf1:spine2", {"leaf1:eth1", "leaf1:eth2", "spine1:eth1", "spine2:eth1"}),
+    ("leaf1:host1", "leaf1:host2", {"leaf1:eth3", "leaf1:eth4", "host1:eth1", "host2:eth1"}),
+]
+
+
+def cabled(lab: Lab) -> Verdict:
+    """What LLDP says of every cable, to hosts as well."""
+    return wired_as_planned(lab.fabric, neighbors(lab), hosts=True)
+
+
+def all_up(lab: Lab) -> bool:
+    """Whether every session of the design is established."""
+    found = lab.sessions()
+    return len(found) == lab.fabric.session_ends and all(one.established for one in found)
+
+
+def waiting(lab: Lab) -> list[str]:
+    """The queues in which the soft ASIC believes packets to be."""
+    assert lab.asic
+    return [f"{one.node}:{one.port}:{one.queue}" for one in lab.asic.counters().queues if one.depth_packets]
+
+
+@pytest.mark.lab("clos_frr")
+@pytest.mark.parametrize(("one", "other", "wrong"), SWAPS)
+def test_it_bites_and_is_gone(lab: Lab, faults: Faults, one: str, other: str, wrong: set[str]) -> None:
+    """During the fault the verdict is false and names the ports; after it, it holds, and the lab is as it was."""
+    assert cabled(lab)
+    with faults.swapped_cables(one, other=other):
+        verdict = cabled(lab)
+        assert verdict.valid
+        assert not verdict.held
+        assert {row.partition(": hears")[0] for row in verdict.evidence.rows} == wrong, verdict
+        assert verdict.evidence.summary.startswith("4 of 32 ports hear somebody else: swapped at"), verdict
+    assert cabled(lab)
+
+
+@pytest.mark.lab("clos_frr")
+def test_silence_is_no_swap(lab: Lab, faults: Faults) -> None:
+    """Control: a cable without carrier, and one that swallows what a spine says, make the verdict invalid."""
+    with faults.link_down("leaf1:spine1"), pytest.raises(RunInvalid, match="2 ports hear nobody, as leaf1:eth1"):
+        bool(cabled(lab))
+    with (
+        faults.blackhole("leaf1:spine1", sender="spine1"),
+        pytest.raises(RunInvalid, match="1 ports hear nobody, as leaf1:eth1"),
+    ):
+        bool(cabled(lab))
+    assert cabled(lab)
+
+
+@pytest.mark.lab("clos_frr")
+def test_what_is_taken_is_refused(lab: Lab, faults: Faults) -> None:
+    """A port whose cable is elsewhere is not faulted otherwise, nor swapped again; nothing is changed then."""
+    with faults.swapped_cables("leaf1:spine1", other="leaf2:spine1"):
+        for name, target, params in (
+            ("swapped-cables", "leaf2:spine1", {"other": "leaf3:spine1"}),
+            ("link-down", "leaf1:spine1", {}),
+            ("node-crash", "spine1", {}),
+        ):
+            with pytest.raises(SpecError, match="already faulted by"):
+                add(lab, catalogue.fault(name), target, params)
+        assert len(active_faults(lab.name)) == 1
+
+
+@pytest.mark.lab("clos_frr_unnumbered")
+def test_all_else_looks_well(lab: Lab, faults: Faults) -> None:
+    """Unnumbered sessions to two spines of one AS come up over swapped cables; only LLDP tells.
+
+    The soft ASIC is told which queue a frame has left: with another peer its queues would fill up for good.
+    """
+    assert lab.asic
+    far = str(addressing.host_address(lab.fabric, "host8", 1, 4))
+    with faults.swapped_cables("leaf1:spine1", other="leaf1:spine2"):
+        waited = wait_until("sessions", lambda: all_up(lab), bool, within=SETTLED_WITHIN * lab.timeout_scale)
+        assert waited.held
+        assert lab.node("host1").channel.kernel("fping", "-q", "-c", "50", "-p", "5", far).ok
+        emptied = wait_until("queues are empty", lambda: waiting(lab), lambda left: not left, within=5 * SECOND)
+        assert emptied.held, emptied.last
+        assert not cabled(lab)
+    assert cabled(lab)
