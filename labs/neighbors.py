@@ -7,7 +7,7 @@ loses frames loses these, too.
 
 from __future__ import annotations
 
-import os
+import errno
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,6 +27,7 @@ from labs.waiting import wait_until
 # workstation that does much else. Who is silent then makes the verdict invalid, not false.
 WITHIN_S = 1.0
 LARGEST = 1600
+GONE = (errno.ENOENT, errno.EINVAL)  # the namespace's name, or what it was the name of
 ETHERNET = 1  # ARPHRD_ETHER
 
 
@@ -68,7 +69,11 @@ def _opened(lab: Lab, node: LiveNode, undo: ExitStack) -> _Speaker | None:
         with inside_netns(lab.deployment.netns(node.name)):
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             made = undo.enter_context(socket.socket(socket.AF_PACKET, kind, socket.htons(ETHERTYPE)))
-    except (FileNotFoundError, LabError):
+    except LabError:
+        return None
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         return None
     return _Speaker(node.name, made, ports)
 
@@ -90,6 +95,6 @@ def _heard(lab: str, one: _Speaker) -> Iterable[tuple[str, Announcement]]:
             return
         except OSError:  # a port went down meanwhile: said once, and what came before is still there
             continue
-        said, port = read(unit), one.ports.get(os.fsdecode(netdev))
+        said, port = read(unit), one.ports.get(netdev)
         if said is not None and said.lab == lab and port is not None:
             yield port, said
