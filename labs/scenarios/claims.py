@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 from labs import ecmp_cases
 from labs.faults.injecting import Injected
+from labs.neighbors import neighbors
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
+from labs.verdicts.cabling import wired_as_planned
 from labs.verdicts.detected import detected_within
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
 from labs.verdicts.pfc import lossless, pause_share
@@ -169,6 +171,11 @@ def _fault(run: Underway, step: ClaimStep) -> Injected:
     return run.faults[str(step.of)]
 
 
+def _cabled_as_planned(run: Underway, step: ClaimStep) -> Verdict:
+    del step
+    return wired_as_planned(run.lab.fabric, neighbors(run.lab), hosts=True)
+
+
 def _busiest(run: Underway, step: ClaimStep) -> Verdict:
     flows, draws = int(step.numbers["flows"]), int(step.numbers["draws"])
     return ecmp_cases.v4(run.lab, flows=flows, draws=draws, seed=run.seed)
@@ -198,6 +205,7 @@ CLAIMS: Mapping[str, Judges] = MappingProxyType(
         "came_back": _came_back,
         "no_loss": _no_loss,
         "detected": _detected,
+        "cabled_as_planned": _cabled_as_planned,
         "hash_busiest": _busiest,
         "hash_busiest_model": lambda _run, _step: ecmp_cases.v4_model(),
         "hash_collisions": _collisions,

@@ -158,6 +158,7 @@ CLAIMS: Mapping[str, Word] = MappingProxyType(
             numbers=MappingProxyType({"after": None, "before": None}),
             choices=MappingProxyType({"protocol": ("bgp", "bfd")}),
         ),
+        "cabled_as_planned": Word("LLDP finds every cable where the design has it, those of hosts as well"),
         "hash_busiest": Word(
             "V4: a leaf's busiest uplink carries what chance gives it, over `draws` sets of `flows` queue pairs",
             numbers=MappingProxyType({"flows": 1000, "draws": 1}),
