@@ -62,13 +62,14 @@ def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | N
 
     A testbed in trouble (LabError) is raised once all files tell of it.
     """
-    left = "no run directory"
+    left, played, trouble = "no run directory", None, None
     try:
         with _on_lab(one) as lab:
             left = str(lab.run_dir / report.VERDICTS_FILE)
             played = _play(lab, one, form)
-    except LabError as trouble:
-        played = Repeats.of_a_lab_that_never_came_up(one.scenario, one.seed, one.wanted, trouble)
+    except LabError as error:
+        trouble = error
+        played = played or Repeats.of_a_lab_that_never_came_up(one.scenario, one.seed, one.wanted, error)
     if junit is not None:
         run_dir.write(junit.absolute().parent, junit.name, report.junit([played]))
     if markdown is not None:
@@ -77,6 +78,8 @@ def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | N
         for number in played.measured:
             say(str(number))
     say(f"{one.scenario.name}: {played}; seed {one.seed}; {left}")
+    if trouble is not None:
+        raise trouble
     if played.trouble is not None:
         raise played.trouble
     return played

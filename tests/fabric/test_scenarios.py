@@ -1,10 +1,13 @@
-"""The scenarios of the smoke set, as tests: each claim of each holds, and the lab is as it was afterwards.
+"""The scenarios that come along, as tests: each claim of each holds, and the lab is as it was afterwards.
+
+The ordinary run plays the smoke set, the nightly one all.
 
 That a scenario can fail is seen in tests/harness/test_cli_run.py, and here: the same steps with a claim turned round.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,19 @@ import pytest
 from labs.pytest_scenarios import PlaysScenario
 
 TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
+NIGHTLY_TOO = (
+    "drain",
+    "ecn_thresholds",
+    "graceful_restart",
+    "hash_imbalance",
+    "hold_time_detects_blackhole",
+    "pfc_off",
+    "pfc_storm",
+    "slow_receiver",
+    "spine_crash",
+    "straggler",
+)
+LONGER = NIGHTLY_TOO if os.environ.get("RAILBED_NIGHTLY") == "1" else ()
 
 
 @pytest.mark.scenario(
@@ -22,6 +38,7 @@ TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
     "bfd_detects_blackhole",
     "rate_degrade",
     TIMED,
+    *LONGER,
 )
 def test_scenario(scenario: PlaysScenario) -> None:
     scenario.verify()

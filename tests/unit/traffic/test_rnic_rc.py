@@ -157,6 +157,8 @@ def test_numbers_of_all_ranks_are_added_up() -> None:
     report = started(Workstation(found, changes=counts)).finish(5)
     assert (report.retransmits, report.ce, report.wrong, report.lost_packets) == (2, 3, 5, 4)
     assert (report.late_share, report.rate_error) == (0.125, None)
+    late = {host: report.late_share_but_for(host) for host in ("h1", "h2", "h3")}
+    assert late["h3"] == max(late["h1"], late["h2"]) == 0.125
     first = next(one for one in report.connections if one.src == 0)
     assert first.sent
     assert (first.bytes, first.sent.retransmitted) == (1000, 2)
@@ -173,6 +175,21 @@ def test_ranks_say_how_far_they_are_and_one_that_does_not_answer_is_left_out() -
     assert [one.host for one in run.progress()] == ["h1"]
     run.stop()
     assert run.progress() == ()
+
+
+def test_ranks_have_ended_when_they_are_gone_or_have_done_all_and_not_when_they_are_silent() -> None:
+    workstation = Workstation(planned(iterations=100), settings={"h1": {"iterations": 100}})
+    run = started(workstation)
+    assert not run.has_ended()
+    for one in workstation.started.values():
+        one.deaf = True
+    assert not run.has_ended()
+    workstation.started["h2"].running = False
+    assert not run.has_ended()
+    workstation.started["h1"].running = False
+    assert run.has_ended()
+    workstation = Workstation(planned(iterations=100), settings={"h1": {"iterations": 100}, "h2": {"iterations": 100}})
+    assert started(workstation).has_ended()
 
 
 def test_who_watches_is_told() -> None:
