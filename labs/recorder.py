@@ -6,7 +6,7 @@ One loop, no threads: it sleeps until something is heard, or a beat is due. It l
 routes) from inside its network namespace, to the logs of the switches (BGP and BFD sessions), to the container engine,
 and to whoever tells it something over its socket; every `cadence_s` it samples ports, queues, asicd and workstation.
 
-What one source cannot say is noted, and keeps it from none of the others (labs/telemetry/guarding.py); its own
+What one source cannot say is `Missed`, and keeps it from none of the others (labs/telemetry/guarding.py); its own
 troubles go to logs/recorder.log of the run directory.
 
 Everything is stamped with CLOCK_MONOTONIC when it happened, as far as its source says so, else when it was heard, and

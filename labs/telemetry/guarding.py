@@ -1,7 +1,7 @@
 """What the Recorder listens to, kept apart: one source that fails keeps it from none of the others.
 
-A failure is a note in the timeline, which then lacks what that source would have said, and its traceback goes to the
-Recorder's log. A source that fails again and again is noted once, and again when it speaks.
+What it would have said is `Missed`, from its first failure until it speaks again, and its traceback goes to the
+Recorder's log, once for each kind of failure.
 """
 
 from __future__ import annotations
@@ -11,36 +11,51 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
-from labs.telemetry.records import Note
+from labs.telemetry.records import Missed
 
-FAILS = "missing from here: {source} could not be heard: {because}"
-SPEAKS = "{source} is heard again"
+# One that goes on failing is told of once a second, however often it is asked.
+AGAIN_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A source that does not speak; it is told that it is silent until `told_ns`."""
+
+    because: str
+    told_ns: int
 
 
 class Guard:
-    """Calls sources by name; `tell` takes the notes."""
+    """Calls sources by name; `tell` takes what they miss."""
 
-    def __init__(self, tell: Callable[[Note], None]) -> None:
+    def __init__(self, tell: Callable[[Missed], None]) -> None:
         self._tell = tell
-        self._failing: dict[str, str] = {}
+        self._failing: dict[str, _Failing] = {}
 
     def call(self, source: str, act: Callable[[], None]) -> bool:
         """Let a source act; False when it failed, for whatever reason."""
         try:
             act()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            because = f"{type(error).__name__}: {error}"
-            if self._failing.get(source) != because:
-                self._failing[source] = because
-                self._note(FAILS.format(source=source, because=because))
-                with suppress(OSError):  # the log's disk is full
-                    traceback.print_exc()
-                    sys.stderr.flush()
+            self._failed(source, f"{source} could not be heard: {type(error).__name__}: {error}")
             return False
-        if self._failing.pop(source, None) is not None:
-            self._note(SPEAKS.format(source=source))
+        was = self._failing.pop(source, None)
+        if was is not None:
+            self._missed(time.monotonic_ns(), was.told_ns, was.because)
         return True
 
-    def _note(self, text: str) -> None:
-        self._tell(Note(t=time.monotonic_ns(), text=text))
+    def _failed(self, source: str, because: str) -> None:
+        was, now = self._failing.get(source), time.monotonic_ns()
+        if was is None or was.because != because:
+            with suppress(OSError):  # the log's disk is full
+                traceback.print_exc()
+                sys.stderr.flush()
+        elif now < was.told_ns + AGAIN_NS:
+            return
+        self._missed(now, was.told_ns if was else now, because)
+        self._failing[source] = _Failing(because, now)
+
+    def _missed(self, t: int, since: int, because: str) -> None:
+        self._tell(Missed(t=t, since=since, because=because))

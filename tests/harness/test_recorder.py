@@ -18,7 +18,7 @@ from labs.journal import Change, boot_id
 from labs.recording import _start, check_answers
 from labs.telemetry import listening, telling
 from labs.telemetry.listening import ListenedNode, Listening
-from labs.telemetry.records import Clock, FaultEvent, HostRecord, Note, SessionEvent
+from labs.telemetry.records import Clock, FaultEvent, HostRecord, Missed, Note, SessionEvent
 from labs.telemetry.timeline import Timeline, read_timeline
 from labs.telemetry.timers import timers
 from labs.waiting import wait_until
@@ -174,7 +174,7 @@ def test_a_recorder_that_railbed_started_keeps_a_log(recording: Recording) -> No
     check_answers(LAB)
     recording.log.unlink()
     recording.log.mkdir()
-    assert any("IsADirectoryError" in text for text in texts(recording.written()))
+    assert any("IsADirectoryError" in one.because for one in recording.written().of(Missed))
     log = (recording.run_dir / "logs" / "recorder.log").read_text()
     assert log.startswith("Traceback")
     assert "IsADirectoryError" in log
@@ -201,7 +201,8 @@ def test_a_full_disk_is_survived_and_confessed(recording: Recording) -> None:
     subprocess.run(["prlimit", f"--pid={child.pid}", "--fsize=unlimited:unlimited"], check=True)
     telling.tell(LAB, note("room"))
     timeline = recording.written()
-    assert any("records are missing before this one: File too large" in text for text in texts(timeline))
+    assert [one.because for one in timeline.of(Missed)] == ["File too large"]
+    assert timeline.of(Missed)[0].count >= 10
     assert texts(timeline)[-1] == "room"
 
 
@@ -260,23 +261,22 @@ def test_a_full_disk_keeps_no_fault_from_its_end(recording: Recording, fault: Ca
 
 
 def test_a_source_that_fails_keeps_none_of_the_others_from_being_heard(recording: Recording) -> None:
-    """REC-4: a log that is a folder cannot be read: one note, its traceback on standard error, and all else goes on."""
+    """REC-4: a log that is a folder cannot be read: that is missed, its traceback in the log, and all else goes on."""
     child = recording.start()
     recording.log.rename(recording.log.with_suffix(".old"))
     recording.log.mkdir()
     (recording.log.parent / "beside").touch()
     telling.tell(LAB, note("after"))
     (recording.log.parent / "beside").write_text("again")
-    found = texts(recording.written())
-    assert "after" in found
-    missing = [text for text in found if text.startswith("missing from here: ")]
-    assert missing == [
-        "missing from here: the log of a switch could not be heard: IsADirectoryError: [Errno 21] Is a directory"
-    ]
+    found = recording.written()
+    assert "after" in texts(found)
+    said = "the log of a switch could not be heard: IsADirectoryError: [Errno 21] Is a directory"
+    assert [one.because for one in found.of(Missed)] == [said]
     recording.log.rmdir()
     (recording.log.parent / "beside").touch()
     recording.log.write_text("a new one\n")
-    assert "the log of a switch is heard again" in texts(recording.written())
+    first, *_, last = recording.written().of(Missed)
+    assert (last.because, last.since) == (said, first.t)
     assert child.poll() is None
 
 
