@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ STARTS_WITHIN = 30.0
 
 def _kill(site: Site) -> Sequence[Step]:
     args = _running(site)
-    return [Step(DAEMON_RUNS, args, lambda: _end(args), _claims(args))]
+    return [*_unwatched(site), Step(DAEMON_RUNS, args, lambda: _end(args), _claims(args))]
 
 
 def _restart(site: Site) -> Sequence[Step]:
@@ -36,17 +37,30 @@ def _restart(site: Site) -> Sequence[Step]:
         _end(args)
         runs(site.lab, args)
 
-    return [Step(DAEMON_RUNS, args, make, _claims(args))]
+    return [*_unwatched(site), Step(DAEMON_RUNS, args, make, _claims(args))]
 
 
 def _stop(site: Site) -> Sequence[Step]:
     args = _running(site)
+    return [*_unwatched(site), Step(DAEMON_GOES_ON, args, partial(_freeze, args), _claims(args))]
 
-    def make() -> None:
-        _check_alive(args)
-        os.kill(int(args["process"]["pid"]), signal.SIGSTOP)
 
-    return [Step(DAEMON_GOES_ON, args, make, _claims(args))]
+def _freeze(args: Mapping[str, Any]) -> None:
+    _check_alive(args)
+    os.kill(int(args["process"]["pid"]), signal.SIGSTOP)
+
+
+def _unwatched(site: Site) -> Sequence[Step]:
+    """Where a supervisor runs, as in labs of others, it is frozen meanwhile: it would start the daemon by itself."""
+    found = software(site.node.kind).supervisor(site.node)
+    if found is None:
+        return []
+    name, inside = found
+    pid = outside(site.lab.deployment.netns(site.target), inside, name)
+    if pid is None:
+        return []
+    args = {"node": site.target, "daemon": name, "process": dict(identity(pid))}
+    return [Step(DAEMON_GOES_ON, args, partial(_freeze, args), (f"{site.target}/{name}",))]
 
 
 def _claims(args: Mapping[str, Any]) -> tuple[str, ...]:
@@ -72,9 +86,10 @@ def _running(site: Site) -> Mapping[str, Any]:
 
 
 def _words(node: LiveNode, daemon: str, pid: int) -> dict[str, Any]:
-    """A daemon as it runs: how it was started, and which process it is."""
+    """A daemon as it runs: how it was started, which process it is, and by which configuration."""
     argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-    return {"node": node.name, "daemon": daemon, "argv": argv, "process": dict(identity(pid))}
+    was = software(node.kind).written(node, daemon)
+    return {"node": node.name, "daemon": daemon, "argv": argv, "process": dict(identity(pid)), "config": was}
 
 
 def _pid(lab: Lab, node: LiveNode, daemon: str) -> int | None:
@@ -114,7 +129,7 @@ def _start(lab: Lab, args: Mapping[str, Any]) -> None:
         said = node.channel.run(*args["argv"], timeout=STARTS_WITHIN)
         if not said.ok:
             raise NotReady(f"{node.name}: {daemon} does not start: {(said.stderr + said.stdout).strip()[-300:]}")
-    software(node.kind).configure(node, daemon)
+    software(node.kind).configure(node, daemon, args["config"])
 
 
 def _goes_on(lab: Lab, args: Mapping[str, Any]) -> None:
@@ -130,8 +145,8 @@ KILL = Fault(
     name="daemon-kill",
     on=On.SWITCH,
     imitates="a daemon that crashes (KILL, by its recorded pid) and stays dead until the fault is taken back; then it "
-    "is started by the words of before and given its part of the boot configuration: what was configured by hand since "
-    "is lost, as after any crash",
+    "is started by the words of before and given the configuration of before, also what was never saved. A supervisor "
+    "(watchfrr, in labs of others) is frozen meanwhile",
     detected_by="bgpd: its sessions go at once, for the kernel closes them; bfdd: the peers' BFD; zebra: nobody, the "
     "kernel keeps its routes",
     recovers="sessions established; routes as designed; packets lost (none with graceful restart)",

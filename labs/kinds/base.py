@@ -101,8 +101,23 @@ class Software(Protocol):
         """Remove what a daemon that was killed has left in the kernel, before the next one is started."""
         ...
 
-    def configure(self, node: LiveNode, daemon: str) -> None:
-        """Give a daemon that has just been started its part of the node's configuration; idempotent."""
+    def configure(self, node: LiveNode, daemon: str, was: str) -> None:
+        """Give a daemon that has just been started its part of the node's configuration; idempotent.
+
+        What it ran by before (`was`, as `written` said) and never saved it is given, too.
+        """
+        ...
+
+    def written(self, node: LiveNode, daemon: str) -> str:
+        """What a daemon runs by now, as it would write it into a file; empty for one that does not answer."""
+        ...
+
+    def supervisor(self, node: LiveNode) -> tuple[str, int] | None:
+        """The program that starts daemons anew by itself, and its pid as the node counts; None where none runs."""
+        ...
+
+    def configuration(self, node: LiveNode) -> tuple[str, ...]:
+        """What the daemons run by now, daemon by daemon: each line with the section that it stands in."""
         ...
 
     def reset(self, node: LiveNode, peer: str) -> None:

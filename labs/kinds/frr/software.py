@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import PurePosixPath
 
 from labs.errors import CapabilityMissing, NotReady
 from labs.kinds.frr import vty
-from labs.kinds.frr.driver import DRAINED
+from labs.kinds.frr.driver import DRAINED, DRIVER
 from labs.kinds.linux_routes import FRR_BGP
 from labs.node import LiveNode
 
+CURRENT = "Current configuration:"
+WATCHFRR = "watchfrr"
 PIDS = PurePosixPath("/run/frr")
 # As the file that lets a node join does: a tenth of a second, and room for a workstation that does much else.
 CONFIGURED_WITHIN = 60.0
@@ -38,9 +40,37 @@ class FrrSoftware:
             for family in ("-4", "-6"):
                 node.kernel("ip", family, "route", "flush", "proto", FRR_BGP)
 
-    def configure(self, node: LiveNode, daemon: str) -> None:
-        """Read the boot configuration for one daemon, as FRR's own start script does after a restart."""
+    def configure(self, node: LiveNode, daemon: str, was: str) -> None:
+        """Read the boot configuration for one daemon, as FRR's own start script does after a restart.
+
+        Then what it had beyond that; what was taken out of it by hand stays in.
+        """
         _sound(node, "vtysh", "-b", "-d", daemon)
+        if set(_sectioned(was)) <= set(_sectioned(self.written(node, daemon))):
+            return
+        file = PIDS / f"{daemon}.railbed"
+        node.put(file, was)
+        try:
+            _sound(node, "vtysh", "-d", daemon, "-f", str(file))
+        finally:
+            node.channel.run("rm", "-f", str(file))
+
+    def written(self, node: LiveNode, daemon: str) -> str:
+        """See Software."""
+        said = vty.ask(node, daemon, "show running-config")
+        _, heading, rest = said.partition(CURRENT)
+        return rest.lstrip() if heading else ""
+
+    def supervisor(self, node: LiveNode) -> tuple[str, int] | None:
+        """See Software."""
+        said = node.channel.run("cat", str(PIDS / f"{WATCHFRR}.pid"))
+        return (WATCHFRR, int(said.stdout)) if said.ok and said.stdout.strip().isdigit() else None
+
+    def configuration(self, node: LiveNode) -> tuple[str, ...]:
+        """See Software; nothing of a daemon that does not answer."""
+        return tuple(
+            f"{daemon}: {line}" for daemon in _daemons(node) for line in _sectioned(self.written(node, daemon))
+        )
 
     def reset(self, node: LiveNode, peer: str) -> None:
         """See Software."""
@@ -79,6 +109,29 @@ class FrrSoftware:
     def drained(self, node: LiveNode) -> bool:
         """See Software."""
         return DRAINED in _configured(node)
+
+
+def _daemons(node: LiveNode) -> list[str]:
+    """The daemons whose sockets are there; watchfrr has no configuration of its own."""
+    sockets = node.channel.unix_socket(PIDS)
+    try:
+        found = [path.stem for path in sockets.glob("*.vty")] if sockets else list(DRIVER.daemons(node))
+    except OSError:
+        return []
+    return sorted(set(found) - {WATCHFRR})
+
+
+def _sectioned(configuration: str) -> Iterator[str]:
+    """The lines of a daemon's configuration, each behind the one it belongs to."""
+    sections: list[tuple[int, str]] = []
+    for line in configuration.splitlines():
+        text = line.strip()
+        if not text or text == "!":
+            continue
+        depth = len(line) - len(line.lstrip())
+        sections = [one for one in sections if one[0] < depth]
+        yield " / ".join([*(one for _, one in sections), text])
+        sections.append((depth, text))
 
 
 def _configured(node: LiveNode) -> set[str]:
