@@ -21,6 +21,7 @@ from labs.faults.injecting import (
     revert,
     revert_all,
     state_restored,
+    to_be_compared,
 )
 from labs.lab import Lab, adopt_lab
 from labs.output import emit_json, emit_line, emit_table, say
@@ -29,6 +30,7 @@ from labs.verdicts import Verdict
 
 # Sessions that went down come back within a connect timer (10 s) or two; a daemon that starts anew takes as long.
 RESTORED_WITHIN_S = 60.0
+NOT_COMPARED = "; since the last ended nobody has compared the lab with before: railbed fault revert --all does"
 
 
 @click.group()
@@ -124,10 +126,11 @@ def list_active(lab_name: str | None, form: str) -> None:
     index.read(name)
     found = active_faults(name)
     if form == "json":
-        emit_json({"schema": SCHEMA, "lab": name, "faults": [one.as_dict() for one in found]})
+        compared = not to_be_compared(name)
+        emit_json({"schema": SCHEMA, "lab": name, "faults": [one.as_dict() for one in found], "compared": compared})
         return
     if not found:
-        emit_line(f"{name}: no fault is active")
+        emit_line(f"{name}: no fault is active{NOT_COMPARED if to_be_compared(name) else ''}")
         return
     emit_table(
         ("id", "fault", "target", "parameters", "since", "left"),
@@ -152,7 +155,10 @@ def _left(one: Active) -> str:
 @dry_run_option
 @format_option
 def revert_fault(number: str | None, every: bool, wait: bool, lab_name: str | None, dry_run: bool, form: str) -> int:
-    """Take a fault back, or all. Exit 1 when the lab is not as it was before, and what differs."""
+    """Take a fault back, or all. Exit 1 when the lab is not as it was before, and what differs.
+
+    --all also compares after faults that ended by themselves, with their time or their process.
+    """
     if every == (number is not None):
         raise SpecError("fault revert: which one?", allowed="an ID that `railbed fault active` lists, or --all")
     lab = adopt_lab(which(lab_name))
@@ -166,7 +172,8 @@ def revert_fault(number: str | None, every: bool, wait: bool, lab_name: str | No
         revert(lab, str(number))
         reverted = tuple(one for one in found if one.id == number)
     left = active_faults(lab.name)
-    verdict = state_restored(lab, RESTORED_WITHIN_S) if wait and reverted and not left else None
+    due = bool(reverted) or (every and to_be_compared(lab.name))
+    verdict = state_restored(lab, RESTORED_WITHIN_S) if wait and due and not left else None
     return _show_reverted(lab, reverted, left, verdict, form)
 
 

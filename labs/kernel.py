@@ -101,6 +101,13 @@ def set_link(netdev: str, *, up: bool) -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", name, flags))
 
 
+def is_up(netdev: str) -> bool:
+    """Whether an interface of the current network namespace is set up, with carrier or without. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        got = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh14x", netdev.encode(), 0))
+        return bool(struct.unpack("16sh14x", got)[1] & _IFF_UP)
+
+
 _TFD_FLAGS = 0x80800  # TFD_CLOEXEC | TFD_NONBLOCK
 _TFD_ABSTIME_CANCEL_ON_SET = 0x3
 _FAR = 1 << 40  # seconds since the epoch: nobody waits for the timer itself

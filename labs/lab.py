@@ -21,7 +21,8 @@ from labs.convergence import wait_converged, wait_routes
 from labs.dataplane.asic import SoftAsic
 from labs.dataplane.ecmp_state import live_ecmp
 from labs.errors import CapabilityMissing, DeployFailed, LabError, LeftoverLab, NotReady
-from labs.foreign_lab import as_found, restored, stored
+from labs.foreign.reading import TOPOLOGY, containers_of
+from labs.foreign_lab import adopted, as_found, restored, stored
 from labs.index import LabRecord, Stage
 from labs.journal import boot_id
 from labs.load import spec_from_dict, spec_to_dict
@@ -140,13 +141,28 @@ def adopt_lab(name: str) -> Lab:
 
 
 def reach_lab(name: str) -> Lab:
-    """The same for who undoes changes of a lab, whatever its stage. Raises LabNotFound, LeftoverLab."""
+    """The same for who undoes changes of a lab, whatever its stage. Raises LabNotFound, LeftoverLab.
+
+    An adopted lab whose run directory is gone is read anew.
+    """
     record = index.read(name)
     try:
         data = json.loads((Path(record.run_dir) / "lab.json").read_text())
     except (OSError, ValueError):
+        if reaper.stays(name):
+            return _read_again(record)
         raise LeftoverLab(f"the run directory of lab {name!r} is gone", remedy=f"railbed down {name}") from None
     return _reach(record, data)
+
+
+def _read_again(record: LabRecord) -> Lab:
+    """An adopted lab of which nothing is written down any more. Raises LabNotFound when it is gone itself."""
+    boxes = containers_of(record.name)
+    topology = next(iter(boxes.values())).labels.get(TOPOLOGY, "")
+    rendered = adopted(record.name, boxes, topology, record.seed)
+    run_path = Path(record.run_dir)
+    deployment = ForeignBackend().adopt(rendered, run_path, index.journal(record.name))
+    return Lab(rendered, record.backend, deployment, run_path)
 
 
 def _reach(record: LabRecord, data: Mapping[str, Any]) -> Lab:
@@ -315,11 +331,11 @@ def _find_running(rendered: RenderedLab, request: Request) -> Lab | None:
         return None
     if reaper.abandoned(rendered.name):
         with lease.changing(rendered.name, "clearing what a crash left"):
-            reaper.destroy(rendered.name)
+            reaper.destroy(rendered.name, "railbed up")
         return None
     if reaper.stale_faults(index.journal(rendered.name).open_entries()):
         with lease.changing(rendered.name, "ending faults that outlived their time"):
-            reaper.end_stale_faults(rendered.name)
+            reaper.end_stale_faults(rendered.name, "railbed up")
     record = index.read(rendered.name)
     wanted = request.backend if request.backend != "auto" else record.backend
     if record.fingerprint != fingerprint(rendered) or record.backend != wanted:

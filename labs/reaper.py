@@ -12,8 +12,9 @@ from pathlib import Path
 from labs import index, lease, run_dir
 from labs.errors import LabError, LabNotFound, LeftoverLab, NotReady
 from labs.index import Stage
-from labs.journal import Entry
+from labs.journal import Entry, Journal
 from labs.telemetry import telling
+from labs.telemetry.fault_events import FAULT, tell_fault
 from labs.undo import is_process, undo, undo_all
 
 # A fault whose time is over is the Recorder's to take back; one so late has no Recorder any more.
@@ -32,18 +33,20 @@ class Leftover:
     changes: int
 
 
-def destroy(name: str) -> int:
+def destroy(name: str, by: str = "railbed down") -> int:
     """Undo everything a lab has changed; the caller holds its lock, and may change the network (`lease.changing`).
 
-    Idempotent; returns the number of changes. An interrupt waits until it is done. The run directory then belongs to
-    its user, once nothing writes to it any more.
+    Its timeline says that its faults end, and `by` whom. Idempotent; returns the number of changes. An interrupt waits
+    until it is done. The run directory then belongs to its user, once nothing writes to it any more.
     """
     with _uninterrupted():
         record = None
         with suppress(LabNotFound, LeftoverLab):  # no record, or a torn one: the journal alone says what to undo
             record = index.move_to(name, Stage.STOPPING)
+        journal = index.journal(name)
+        undone = _end_faults(name, journal, by)
         telling.finish(name, within=LAST_WORDS_S)
-        undone = undo_all(name, index.journal(name))
+        undone += undo_all(name, journal)
         if record:
             run_dir.hand_over(Path(record.run_dir))
         index.forget(name)
@@ -58,6 +61,11 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stays(name: str) -> bool:
+    """Whether a lab outlives us: it was adopted, and `down` only lets it go."""
+    return any(entry.change.undo == "adopted" for entry in index.journal(name).open_entries())
 
 
 def orphaned(name: str) -> str | None:
@@ -95,7 +103,7 @@ def leftovers() -> tuple[Leftover, ...]:
 
 def stale_faults(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """The faults that were to end with a process (``by``) that is gone, or by now (``until_ns``)."""
-    return tuple(entry for entry in entries if entry.change.undo == "fault" and _is_over(entry.change.args))
+    return tuple(entry for entry in entries if entry.change.undo == FAULT and _is_over(entry.change.args))
 
 
 def _is_over(args: Mapping[str, object]) -> bool:
@@ -130,12 +138,42 @@ def reap() -> tuple[Leftover, ...]:
 
 def _undo_leftover(name: str) -> None:
     if abandoned(name):  # asked again: somebody may have brought it up in between
-        destroy(name)
+        destroy(name, "railbed reap")
         return
-    end_stale_faults(name)
+    end_stale_faults(name, "railbed reap")
 
 
-def end_stale_faults(name: str) -> None:
+def end_stale_faults(name: str, by: str) -> None:
     """Take back the faults that outlived their process or their time; the caller holds the lab's lock."""
     journal = index.journal(name)
-    undo(name, journal, stale_faults(journal.open_entries()))
+    _take_back(name, journal, stale_faults(journal.open_entries()), by)
+
+
+def _end_faults(name: str, journal: Journal, by: str) -> int:
+    """End what faults a lab has, while its Recorder still hears of it; returns how many were undone.
+
+    In a lab that stays they are taken back now. One of ours takes them with it: its timeline says so.
+    """
+    faults = tuple(entry for entry in journal.open_entries() if entry.change.undo == FAULT)
+    if stays(name):
+        _take_back(name, journal, faults, by)
+        return len(faults)
+    for entry in reversed(faults):
+        tell_fault(name, entry, "reverted", because="the lab goes down, and what was changed with it", by=by)
+    return 0
+
+
+def _take_back(name: str, journal: Journal, faults: tuple[Entry, ...], by: str) -> None:
+    """Take faults back, the last first. One that cannot be is told as such, and raised once the others are done."""
+    failed: list[LabError] = []
+    for entry in reversed(faults):
+        tell_fault(name, entry, "reverting", by=by)
+        try:
+            undo(name, journal, (entry,))
+        except LabError as error:
+            tell_fault(name, entry, "failed", because=error.message, by=by)
+            failed.append(error)
+            continue
+        tell_fault(name, entry, "reverted", by=by)
+    if failed:
+        raise NotReady("; ".join(error.message for error in failed), remedy=failed[0].remedy)

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 
 from labs.errors import RailbedError
+from labs.fault_ending import BY
 from labs.faults import injecting
 from labs.lab import reach_lab
 
@@ -25,7 +26,7 @@ def main(lab_name: str, fault_id: str) -> int:
         if sys.stdin.readline():
             with suppress(OSError):  # what is started again must not come before all else, as the Recorder does
                 os.setpriority(os.PRIO_PROCESS, 0, 0)
-            injecting.revert(lab, fault_id, missing_ok=True)
+            injecting.revert(lab, fault_id, by=BY, missing_ok=True)
     except (RailbedError, OSError) as error:
         sys.stderr.write(str(error).splitlines()[0] + "\n")
         return 1

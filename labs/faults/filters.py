@@ -21,6 +21,7 @@ LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30
 LOAD_HALF_BEHIND_HEADER, HEADER_LENGTH = 0x48, 0xB1  # of x = 4 * (byte & 15)
 EQUAL, ANY_BIT, AT_LEAST, RETURN = 0x15, 0x45, 0x35, 0x06
 RANDOM = 0xFFFFF000 + 56  # an ancillary "offset": a random word
+DRAWS = 2**32  # as many random words there are
 DROP, GO_ON = 2, 0xFFFFFFFF  # TC_ACT_SHOT, TC_ACT_UNSPEC
 ETHERTYPE, IPV4, IPV6 = 12, 0x0800, 0x86DD
 V4_FRAGMENT, V4_PROTOCOL, V4_SOURCE, V4_DESTINATION, V4 = 20, 23, 26, 30, 14
@@ -40,10 +41,11 @@ def programs(wrong: Impairment) -> tuple[str, ...]:
         found += [_ports(TCP, at, BGP, v6=v6) for v6 in (False, True) for at in (0, 2)]
     if wrong.control & Match.BFD:
         found += [_ports(UDP, 2, port, v6=v6) for v6 in (False, True) for port in BFD]
-    if wrong.lose >= 1:
+    lost = round(wrong.lose * DRAWS)
+    if lost >= DRAWS:  # a chance this near to 1 is no number of 32 bits
         found.append([])
-    elif wrong.lose > 0:
-        found.append([(LOAD_WORD, RANDOM, 0), (AT_LEAST, round(wrong.lose * 2**32), -1)])
+    elif lost:
+        found.append([(LOAD_WORD, RANDOM, 0), (AT_LEAST, lost, -1)])
     return tuple(_text(one) for one in found)
 
 

@@ -19,8 +19,7 @@ from labs.faults import state
 from labs.faults.fault import Fault, Site, Step, clash, locate
 from labs.journal import Change, Entry, boot_id
 from labs.lab import Lab
-from labs.telemetry.records import FaultEvent
-from labs.telemetry.telling import tell
+from labs.telemetry.fault_events import FAULT, tell_fault
 from labs.undo import identity, undo
 from labs.verdicts import Verdict
 
@@ -98,6 +97,8 @@ def add(
 ) -> Injected:
     """Make a fault; it stays for `for_s` seconds, or until `revert`. `held`: it is not to outlive this process.
 
+    One that does not last is taken back by itself, too, should this process be killed in the middle of it.
+
     Raises SpecError for a target, parameter or duration that is not allowed, or that another fault has;
     CapabilityMissing for what this lab cannot do; NotReady where no Recorder would end it. Nothing of it stays then.
     """
@@ -117,16 +118,16 @@ def add(
             state.keep(lab)
         journal = index.journal(lab.name)
         with lease.changing(lab.name, f"injecting {fault.name}"):  # which may wait: a fault's time begins after that
-            entry = journal.will(Change("fault", _entry(site, fault, steps, for_s, held=held)))[0]
-            began_ns = _tell(lab.name, entry, "injecting")
+            entry = journal.will(Change(FAULT, _entry(site, fault, steps, for_s, held=held)))[0]
+            began_ns = tell_fault(lab.name, entry, "injecting")
             try:
                 for step in steps:
                     step.make()
             except BaseException as error:
-                _tell(lab.name, entry, "failed", str(error))
+                tell_fault(lab.name, entry, "failed", because=str(error))
                 undo(lab.name, journal, (entry,))
                 raise
-            made_ns = _tell(lab.name, entry, "made")
+            made_ns = tell_fault(lab.name, entry, "made")
         if not fault.lasts:
             journal.done((entry,))
     return Injected(f"f{entry.n}", fault.name, site, began_ns, made_ns)
@@ -141,11 +142,14 @@ def hold(
     try:
         yield made
     finally:
-        revert(lab, made.id, missing_ok=True)
+        revert(lab, made.id, by="the end of its block", missing_ok=True)
 
 
-def revert(lab: Lab, number: str, *, missing_ok: bool = False) -> bool:
-    """Take one fault back; False when it was no longer there. Raises SpecError for an unknown id, NotReady."""
+def revert(lab: Lab, number: str, *, by: str = "fault revert", missing_ok: bool = False) -> bool:
+    """Take one fault back; False when it was no longer there. `by` is for the timeline.
+
+    Raises SpecError for an unknown id, NotReady for what is in the way: then the fault is still active.
+    """
     with index.locked(lab.name, wait=True):
         journal = index.journal(lab.name)
         entry = next((one for one in journal.open_entries() if is_fault(one) and f"f{one.n}" == number), None)
@@ -156,13 +160,12 @@ def revert(lab: Lab, number: str, *, missing_ok: bool = False) -> bool:
             raise SpecError(f"fault {number!r}", allowed=f"the id of an active fault: {known}")
         try:
             with lease.changing(lab.name, f"reverting {entry.change.args['fault']}"):
-                _tell(lab.name, entry, "reverting")
+                tell_fault(lab.name, entry, "reverting", by=by)
                 undo(lab.name, journal, (entry,))
         except BaseException as error:
-            _tell(lab.name, entry, "failed", str(error))
+            tell_fault(lab.name, entry, "failed", because=str(error), by=by)
             raise
-        _tell(lab.name, entry, "reverted")
-        state.ended(lab.name)
+        tell_fault(lab.name, entry, "reverted", by=by)
         if lab.asic is not None:
             lab.asic.reread()  # the undo had a lab of its own
     return True
@@ -203,7 +206,7 @@ def active_faults(lab: str) -> tuple[Active, ...]:
 
 def is_fault(entry: Entry) -> bool:
     """Whether a change of the journal is a fault."""
-    return entry.change.undo == "fault"
+    return entry.change.undo == FAULT
 
 
 def _steps(fault: Fault, site: Site, active: Sequence[Active]) -> Sequence[Step]:
@@ -243,7 +246,7 @@ def _entry(site: Site, fault: Fault, steps: Sequence[Step], for_s: float | None,
         "made_ns": now,
         "until_ns": None if for_s is None else now + int(for_s * SECOND_NS),
         "boot": boot_id(),
-        **({"by": identity(os.getpid())} if held else {}),
+        **({"by": identity(os.getpid())} if held or not fault.lasts else {}),
         "steps": [{"undo": step.undo, "args": step.args} for step in steps],
     }
 
@@ -265,19 +268,3 @@ def _active(entry: Entry) -> Active:
         left_s=None if until is None else max(0.0, (until - time.monotonic_ns()) / SECOND_NS),
         held_by=None if by is None else by["pid"],
     )
-
-
-def _tell(lab: str, entry: Entry, phase: str, because: str = "") -> int:
-    args: Mapping[str, Any] = entry.change.args
-    now = time.monotonic_ns()
-    event = FaultEvent(
-        t=now,
-        id=f"f{entry.n}",
-        fault=args["fault"],
-        target=args["target"],
-        phase=phase,
-        params=dict(args["params"]),
-        because=because,
-    )
-    tell(lab, event)
-    return now

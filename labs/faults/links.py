@@ -14,13 +14,16 @@ from labs import kernel
 from labs.errors import CapabilityMissing, NotReady, SpecError
 from labs.faults import processes
 from labs.faults.fault import Example, Fault, On, Param, Site, Step
-from labs.faults.undoing import Verb
+from labs.faults.undoing import Verb, WentWithIt, gone
 from labs.index import LINK_UP
 from labs.lab import Lab
+from labs.waiting import wait_until
 from topologies.fabric import Port
 
 LINES_BACK, FLAP_END, MTU_BACK, NETEM_OFF = "ip-lines", "flap", "mtu", "netem"
 NETEM = "4e7e:"  # the handle of ours
+# An interface that was just set up has its addresses in milliseconds.
+GIVEN_BACK_WITHIN_S = 5.0
 
 
 def _link_down(site: Site) -> Sequence[Step]:
@@ -58,13 +61,27 @@ def _down(site: Site, port: Port) -> Step:
         except OSError as error:
             raise NotReady(f"{port} cannot be set down: {error}") from None
 
-    return Step(LINK_UP, {"node": port.node, "netdev": netdev}, make, (f"{port.node}/{port.name}/admin",))
+    return Step(LINK_UP, _as_set(site, port), make, (f"{port.node}/{port.name}/admin",))
+
+
+def _as_set(site: Site, port: Port) -> Mapping[str, Any]:
+    """How a port is set before a fault: one that somebody has set down stays down after it."""
+    netdev, up = site.netdev(port), True
+    with (
+        suppress(OSError),
+        kernel.inside_netns(site.lab.deployment.netns(port.node)),
+    ):  # what is not there cannot be cut
+        up = kernel.is_up(netdev)
+    return {"node": port.node, "netdev": netdev, "up": up}
 
 
 def _link_up(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Set an interface up again; a namespace that is gone needs nothing."""
-    with suppress(OSError), kernel.inside_netns(lab.deployment.netns(args["node"])):
-        kernel.set_link(args["netdev"], up=True)
+    """Set an interface as it was. A node without power sets its ports up itself when it starts."""
+    try:
+        with kernel.inside_netns(lab.deployment.netns(args["node"])):
+            kernel.set_link(args["netdev"], up=args["up"])
+    except FileNotFoundError:
+        raise WentWithIt(f"{args['node']} has no network namespace now") from None
 
 
 def _kept(site: Site, port: Port) -> Step:
@@ -97,29 +114,40 @@ def _nothing() -> None:
 
 
 def _lines_back(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Give back what was written down, by the arguments of ``ip``; what is there again needs nothing."""
+    """Give back what was written down, by the arguments of ``ip``; what is there again is replaced by the same.
+
+    A route's gateway counts as reachable only once its own port has an address again: all are tried until none fails.
+    """
     node = lab.node(args["node"])
-    for line in args["lines"]:
-        node.channel.kernel("ip", *line.split())
+
+    def refused() -> list[str]:
+        said = [(line, node.channel.kernel("ip", *line.split())) for line in args["lines"]]
+        return [f"ip {line}: {answer.stderr.strip()}" for line, answer in said if not answer.ok]
+
+    waited = wait_until("all is given back", refused, lambda left: not left, within=GIVEN_BACK_WITHIN_S)
+    if waited.last:
+        raise NotReady("; ".join(waited.last))
 
 
 def _flap(site: Site) -> Sequence[Step]:
     """A process sets the ends down and up; its end comes before the ports are set up for good."""
     lab, ends, params = site.lab, _ends_to_cut(site), site.params
-    ports, token = [(port.node, site.netdev(port)) for port in ends], processes.new_token(lab)
+    ports, token = [_as_set(site, port) for port in ends], processes.new_token(lab)
     args = {"token": token, "ports": ports}
     claims = tuple(f"{port.node}/{port.name}/admin" for port in ends)
     down_s = params["period"] * params["duty"]
     timing = [str(params["period"]), str(down_s), str(params["count"])]
-    where = [f"{lab.deployment.netns(node)}={netdev}" for node, netdev in ports]
+    where = [f"{lab.deployment.netns(one['node'])}={one['netdev']}" for one in ports]
     argv = [sys.executable, "-m", "labs.faults.flapping", *timing, *where]
     return [*_kept_of(site, ends), Step(FLAP_END, args, partial(processes.start, lab, token, argv), claims)]
 
 
 def _flap_end(lab: Lab, args: Mapping[str, Any]) -> None:
     processes.end(args["token"])
-    for node, netdev in args["ports"]:
-        _link_up(lab, {"node": node, "netdev": netdev})
+    for one in args["ports"]:
+        if not gone(lab, one):
+            with suppress(WentWithIt):
+                _link_up(lab, one)
 
 
 def _mtu_mismatch(site: Site) -> Sequence[Step]:

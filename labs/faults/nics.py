@@ -19,7 +19,7 @@ from labs.dataplane.maps import read_maps
 from labs.errors import LabError, SpecError
 from labs.faults import host_traffic, processes
 from labs.faults.fault import Example, Fault, On, Param, Site, Step, some
-from labs.faults.profiles import soft_asic
+from labs.faults.profiles import playing, soft_asic
 from labs.faults.storm import pause
 from labs.faults.undoing import Verb
 from labs.lab import Lab
@@ -87,7 +87,7 @@ def _received(lab: Lab, asic: SoftAsic, port: Port) -> Mapping[str, int]:
 
 
 def _as_received(lab: Lab, args: Mapping[str, Any]) -> None:
-    asic = soft_asic(lab)
+    asic = playing(lab)
     for one in args["ports"]:
         was = {name: one[name] for name in ("xoff", "xon", "limit")}
         asic.slow_receiver(args["node"], one["port"], one["drain_bps"], **(was if one["drain_bps"] else {}))

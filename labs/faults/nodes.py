@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labs import index
+from labs import index, kernel
 from labs.backends.base import NodeState
 from labs.errors import CapabilityMissing, NotReady
 from labs.faults.fault import Example, Fault, On, Param, Site, Step
@@ -50,7 +50,14 @@ def _running(site: Site, *, power: bool = True) -> Mapping[str, Any]:
         raise CapabilityMissing("node-power", f"lab {site.lab.name} is adopted, and to be left as it was found")
     check_running(site.lab, site.target)
     ours = {driver(site.node.kind).netdev(site.node, port.name) for port in site.node.ports}
-    return {"node": site.target, "power": power, "up": sorted(ours & _set_up(site.node)), "peers": _peers(site.node)}
+    up = _set_up(site.node)
+    return {
+        "node": site.target,
+        "power": power,
+        "up": sorted(ours & up),
+        "down": sorted(ours - up),
+        "peers": _peers(site.node),
+    }
 
 
 def check_running(lab: Lab, node: str) -> None:
@@ -65,7 +72,7 @@ def _peers(node: LiveNode) -> list[str]:
 
 
 def runs(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Let a node run, whole: the ports up that were, every session configured.
+    """Let a node run, whole: the ports up that were, the others down, every session configured.
 
     One whose power was half cut, or that was half started, by somebody who was killed meanwhile, is started anew. What
     was configured by hand and never saved is lost then, as after any power cut: the comparison of states says so.
@@ -73,6 +80,7 @@ def runs(lab: Lab, args: Mapping[str, Any]) -> None:
     node = lab.node(args["node"])
     lab.power(node.node, NodeState.RUNNING)
     if _whole(lab, node, args, within=WHOLE_WITHIN_S):
+        _leave_down(lab, args)
         return
     if not args["power"]:
         raise NotReady(f"{node.name} goes on, and does not answer as before: ports or sessions are missing")
@@ -80,6 +88,14 @@ def runs(lab: Lab, args: Mapping[str, Any]) -> None:
     lab.power(node.node, NodeState.RUNNING)
     if not _whole(lab, node, {**args, "peers": None}, within=WHOLE_WITHIN_S):
         raise NotReady(f"{node.name} runs, and not as before: ports are missing")
+    _leave_down(lab, args)
+
+
+def _leave_down(lab: Lab, args: Mapping[str, Any]) -> None:
+    """A port that somebody had set down does not come up for a power cut."""
+    with kernel.inside_netns(lab.deployment.netns(args["node"])):
+        for netdev in args["down"]:
+            kernel.set_link(netdev, up=False)
 
 
 def _whole(lab: Lab, node: LiveNode, args: Mapping[str, Any], *, within: float) -> bool:

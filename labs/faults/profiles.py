@@ -19,6 +19,7 @@ from labs.dataplane.edits import Edit, carried_over, edited, edits_of, profile_f
 from labs.dataplane.profile import Profile, Tables
 from labs.errors import CapabilityMissing
 from labs.faults.fault import Site, Step
+from labs.faults.undoing import WentWithIt
 from labs.lab import Lab
 
 PROFILE_BACK = "profile"
@@ -43,6 +44,16 @@ def soft_asic(lab: Lab) -> SoftAsic:
     """The lab's soft ASIC. Raises CapabilityMissing."""
     if lab.asic is None:
         raise CapabilityMissing("soft-asic", f"lab {lab.name} plays no profile", remedy="railbed up … --profile")
+    return lab.asic
+
+
+def playing(lab: Lab) -> SoftAsic:
+    """The lab's soft ASIC, to take back what was changed in it. Raises WentWithIt where it plays no more.
+
+    The kernel takes its programs off with asicd: packets are forwarded again as on a lab without one.
+    """
+    if lab.asic is None or not lab.asic.plays:
+        raise WentWithIt("asicd has ended, and everything that it played with it")
     return lab.asic
 
 
@@ -79,18 +90,26 @@ def profile_back(lab: Lab, args: Mapping[str, Any]) -> None:
     kept = _kept(lab)
     if kept is None or args["token"] not in kept.faults:
         return
-    asic = soft_asic(lab)
+    try:
+        asic = playing(lab)
+    except WentWithIt:
+        _leave_out(lab, kept, args["token"], kept.beneath)
+        raise
     asic.reread()
     now, rest = asic.profile.tables, kept.tables(without=args["token"])
     # Killed between its word and its deed, it never came to be: the lab plays the rest already.
     tables = rest if now == rest else carried_over(rest, kept.tables(), now)
     asic.apply(profile_from(tables, kept.name))
-    left = {token: edits for token, edits in kept.faults.items() if token != args["token"]}
-    if not left:
+    _leave_out(lab, kept, args["token"], carried_over(kept.beneath, rest, tables))
+
+
+def _leave_out(lab: Lab, kept: Layers, token: str, tables: Tables) -> None:
+    """Forget one fault's edits."""
+    left = {known: edits for known, edits in kept.faults.items() if known != token}
+    if left:
+        _keep(lab, replace(kept, beneath=tables, faults=left))
+    else:
         _path(lab).unlink(missing_ok=True)
-        return
-    foreign = carried_over(kept.beneath, rest, tables)
-    _keep(lab, replace(kept, beneath=foreign, faults=left))
 
 
 def _fresh(profile: Profile) -> Layers:

@@ -1,9 +1,9 @@
 """A lab's state before the first fault and after the last: equal, or what differs is named.
 
-What is compared, node by node: whether it runs; its interfaces (up, carrier, MTU, hardware and IP addresses), queues,
-routes of all tables, hash and forwarding sysctls, daemons and whether they are stopped, sessions; of the soft ASIC
-the profile, the rates and what is wrong with each wire. Counters, and what a session or a gate changes by itself, are
-not compared.
+What is compared, node by node: whether it runs; its interfaces (up, carrier, MTU, hardware and IP addresses), queues
+and filters, routes of all tables, hash and forwarding sysctls, daemons, what is stopped, BGP and BFD sessions, the
+configuration that its routing software runs by; of the soft ASIC the profile, the rates and what is wrong with each
+wire. Counters, and what a session or a gate changes by itself, are not compared.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from labs import index, observe
 from labs.dataplane.settings import settings
 from labs.errors import LabError
-from labs.kinds import driver
+from labs.faults import facts as looked_at
 from labs.lab import Lab
 from labs.node import LiveNode
+from labs.telemetry.records import Note
+from labs.telemetry.telling import tell
 from labs.verdicts import Evidence, Verdict
 from labs.waiting import wait_until
 
@@ -31,23 +31,11 @@ STATE_FILE = "before-faults.json"
 MOST_ROWS = 20
 # A session waits for a connect timer of 10 s at either end, then routes settle: three times that.
 SETTLES_S = 60.0
-SYSCTLS = (
-    "net.ipv4.ip_forward",
-    "net.ipv6.conf.all.forwarding",
-    "net.ipv4.fib_multipath_hash_policy",
-    "net.ipv4.fib_multipath_hash_fields",
-    "net.ipv4.fib_multipath_hash_seed",
-    "net.ipv6.fib_multipath_hash_policy",
-    "net.ipv6.fib_multipath_hash_fields",
-)
-# A neighbour or a path that the kernel learns by itself comes and goes.
-# Who makes routes that stay as they are: the kernel itself, start scripts, people.
-OURS = frozenset({"kernel", "boot", "static"})
-VOLATILE = frozenset({"expires", "age", "cache", "nhid", "pref", "metrics"})
-
 # What a test may well set otherwise itself, after its faults, and what it may not.
-SETTINGS = frozenset({"queues", "sysctls", "soft ASIC"})
-ASPECTS = frozenset({"power", "links", "routes", "daemons", "sessions"}) | SETTINGS
+SETTINGS = frozenset({"queues", "filters", "sysctls", "configuration", "soft ASIC"})
+ASPECTS = frozenset({"power", "links", "routes", "daemons", "stopped", "sessions", "bfd"}) | SETTINGS
+# A daemon more was started by somebody, none of a fault's goes by that name; BFD comes up after a lab has converged.
+MAY_GROW = frozenset({"daemons", "bfd"})
 
 State = Mapping[str, Mapping[str, Sequence[str]]]
 """Node (or "lab") to aspect to facts, each a line of text, sorted."""
@@ -70,14 +58,21 @@ def keep(lab: Lab) -> None:
     """Write the state down, beside the journal: what all faults that are made now will be compared with.
 
     Nothing is written while the lab may still be settling after a fault that ended SETTLES_S ago or less: what it has
-    now is half of that fault's doing. What was written before it holds on.
+    now is half of that fault's doing. What was written before it holds on. Where nobody has compared it since, that is
+    done now, and what differs is noted: it may be a fault's doing, or a person's.
     """
     path = index.lab_dir(lab.name) / STATE_FILE
     with suppress(FileNotFoundError):
         if time.time() - path.stat().st_mtime < SETTLES_S:
             return
+    former, now = kept(lab.name), capture(lab, began=True)
+    found = differences(former, now) if former else ()
+    if found:
+        rows = "; ".join(str(one) for one in found[:MOST_ROWS])
+        text = f"{len(found)} facts differ from before the faults that were not compared: {rows}"
+        tell(lab.name, Note(t=time.monotonic_ns(), text=text))
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(capture(lab)))
+    draft.write_text(json.dumps(now))
     draft.replace(path)
 
 
@@ -135,124 +130,27 @@ def differences(before: State, after: State) -> tuple[Difference, ...]:
         for aspect in sorted({*was, *now}):
             one, other = Counter(was.get(aspect, ())), Counter(now.get(aspect, ()))
             found += [Difference(node, aspect, "-", fact) for fact in sorted((one - other).elements())]
-            if aspect != "daemons":  # a daemon more was started by somebody; none of a fault's goes by that name
+            if aspect not in MAY_GROW:
                 found += [Difference(node, aspect, "+", fact) for fact in sorted((other - one).elements())]
     return tuple(found)
 
 
-def capture(lab: Lab) -> State:
-    """The lab's state as it is now."""
+def capture(lab: Lab, *, began: bool = False) -> State:
+    """The lab's state as it is now; `began`: the one that others will be compared with."""
     states = lab.deployment.states()
-    inodes = _processes(lab)
+    seen = looked_at.processes(lab, lasting=began)
 
     def of(node: LiveNode) -> Mapping[str, Sequence[str]]:
         state = str(states[node.name])
         if state != "running":
             return {"power": [state]}
         try:
-            return {"power": [state], **_of(node, inodes.get(node.name, ()))}
+            return {"power": [state], **looked_at.of_node(node), **seen[node.name].facts}
         except LabError as error:
             return {"power": [f"{state}, and does not answer: {error.message}"]}
 
     found = dict(zip(lab.nodes, observe.ask_all(of, lab.nodes.values()), strict=True))
     return {**found, "lab": _asic(lab)}
-
-
-def _of(node: LiveNode, processes: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    return {
-        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"), _netdevs(node))),
-        "queues": sorted(_queues(_json(node, "tc", "-j", "qdisc", "show"))),
-        "routes": sorted(
-            f"{family} {line}"
-            for family in ("-4", "-6")
-            for line in _routes(_json(node, "ip", family, "-j", "route", "show", "table", "all"))
-        ),
-        "sysctls": sorted(node.kernel("sysctl", "-e", *SYSCTLS).stdout.splitlines()),
-        "daemons": sorted(processes),
-        "sessions": sorted(f"{one.peer} {one.state}" for one in driver(node.kind).sessions(node)),
-    }
-
-
-def _json(node: LiveNode, *argv: str) -> list[dict[str, Any]]:
-    said = node.kernel(*argv).stdout.strip()
-    found: list[dict[str, Any]] = json.loads(said) if said else []
-    return found
-
-
-def _netdevs(node: LiveNode) -> frozenset[str]:
-    return frozenset({"lo", *(driver(node.kind).netdev(node, port.name) for port in node.ports)})
-
-
-def _links(found: Iterable[Mapping[str, Any]], ours: frozenset[str]) -> Iterator[str]:
-    """The ports in full; of others, as the engine's own for management, that they are there."""
-    for one in found:
-        if one["ifname"] not in ours:
-            yield one["ifname"]
-            continue
-        flags = one["flags"]
-        addresses = sorted(f"{a['local']}/{a['prefixlen']}" for a in one.get("addr_info", ()) if "local" in a)
-        up, carrier = "UP" in flags, "LOWER_UP" in flags
-        about = f"mtu {one['mtu']} {one.get('address', '')}"
-        yield f"{one['ifname']} up={up} carrier={carrier} {about} {' '.join(addresses)}"
-
-
-def _queues(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for one in found:
-        options = one.get("options") or {}
-        if one["kind"] == "tbf":  # a gate of the soft ASIC opens and closes by itself
-            options = {}
-        told = json.dumps({key: options[key] for key in sorted(options) if key != "direct_packets_stat"})
-        yield f"{one['dev']} {one['kind']} {one.get('handle')} {one.get('parent', 'root')} {told}"
-
-
-def _routes(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for one in found:
-        if one.get("type") == "multicast" or str(one.get("dst", "")).startswith("ff00"):
-            continue
-        hops = one.get("nexthops") or [one]
-        ways = sorted(_way(hop, learned=one.get("protocol") not in OURS) for hop in hops)
-        kept_facts = {
-            key: one[key] for key in sorted(one) if key not in {*VOLATILE, "nexthops", "gateway", "dev", "via"}
-        }
-        kept_facts["flags"] = sorted({flag for hop in (one, *hops) for flag in hop.get("flags", ())})
-        yield f"{json.dumps(kept_facts)} {' '.join(ways)}"
-
-
-def _way(hop: Mapping[str, Any], *, learned: bool) -> str:
-    """A next hop; of a route that a daemon has learned its port alone: one neighbour has several addresses to go by."""
-    gateway = "" if learned else hop.get("gateway") or hop.get("via", {}).get("host", "")
-    return f"{gateway}%{hop.get('dev', '')}"
-
-
-def _processes(lab: Lab) -> Mapping[str, list[str]]:
-    """The daemons of each node: name, and whether it is stopped.
-
-    Those are its init and what that has for children: what is started from outside, traffic above all, comes and goes.
-    """
-    nodes = {}
-    for node in lab.nodes:
-        with suppress(OSError, LabError):
-            nodes[lab.deployment.netns(node).stat().st_ino] = node
-    found: dict[str, list[str]] = {}
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError, IndexError):
-            at = nodes.get(Path(entry.path, "ns/net").stat().st_ino)
-            if at is None:
-                continue
-            name, _, rest = Path(entry.path, "stat").read_text().partition("(")[2].rpartition(")")
-            state, parent = rest.split()[:2]
-            if _is_init(entry.name) or _is_init(parent):
-                found.setdefault(at, []).append(f"{name}{' stopped' if state in 'Tt' else ''}")
-    return found
-
-
-def _is_init(pid: str) -> bool:
-    """Whether a process is the first of a process namespace that is not the workstation's own."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
-    return len(numbers) > 1 and numbers[-1] == "1"
 
 
 def _asic(lab: Lab) -> Mapping[str, Sequence[str]]:

@@ -16,12 +16,14 @@ from labs.dataplane.abi import Match
 from labs.dataplane.asic import SoftAsic
 from labs.dataplane.wires import Impairment
 from labs.errors import CapabilityMissing, SpecError
-from labs.faults.fault import Example, Fault, On, Param, Site, Step
+from labs.faults.fault import Example, Fault, On, Param, Site, Step, some
 from labs.faults.filters import programs
+from labs.faults.profiles import playing
 from labs.faults.undoing import Verb
 from labs.lab import Lab
+from labs.node import LiveNode
 from topologies import addressing
-from topologies.fabric import Port
+from topologies.fabric import Fabric, Link, Port
 
 WIRE_BACK, FILTERS_OFF, RATES_BACK = "wire", "filters", "rates"
 # Of our filters, the first; nobody's own stand there, and tc gives numbers by itself from 49152 down.
@@ -57,9 +59,8 @@ def _claims(port: Port) -> tuple[str, ...]:
 
 
 def _wire_back(lab: Lab, args: Mapping[str, Any]) -> None:
-    """What was wrong before, mostly nothing. Where asicd is gone its programs are, and what they dropped comes."""
-    if lab.asic is not None and lab.asic.plays:
-        lab.asic.rewire(args["node"], args["port"], args["was"])
+    """What was wrong before, mostly nothing."""
+    playing(lab).rewire(args["node"], args["port"], args["was"])
 
 
 def _filtered(site: Site, port: Port, codes: Sequence[str]) -> Step:
@@ -82,11 +83,20 @@ def _filters_off(lab: Lab, args: Mapping[str, Any]) -> None:
     node, netdev = lab.node(args["node"]), str(args["netdev"])
     if not _has_clsact(lab, node.name, netdev):
         return
-    for at in range(args["filters"]):
-        node.channel.kernel("tc", "filter", "del", "dev", netdev, "ingress", "prio", str(FIRST_PRIO + at))
+    there = {one["pref"] for one in _filters(node, netdev) if "pref" in one}
+    for prio in range(FIRST_PRIO, FIRST_PRIO + int(args["filters"])):
+        if prio in there:
+            node.kernel("tc", "filter", "del", "dev", netdev, "ingress", "prio", str(prio))
     left = [node.kernel("tc", "filter", "show", "dev", netdev, way).stdout.strip() for way in ("ingress", "egress")]
     if not args["clsact"] and not any(left):
         node.kernel("tc", "qdisc", "del", "dev", netdev, "clsact")
+
+
+def _filters(node: LiveNode, netdev: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        node.kernel("tc", "-j", "filter", "show", "dev", netdev, "ingress").stdout or "[]"
+    )
+    return found
 
 
 def _has_clsact(lab: Lab, node: str, netdev: str) -> bool:
@@ -112,11 +122,21 @@ def _blackhole(site: Site) -> Impairment:
 def _address(site: Site, name: str, given: str) -> str:
     fabric = site.lab.fabric
     if any(given == node.name for node in fabric.hosts):
-        return str(addressing.host_address(fabric, given, 1, 4))
+        return _host_address(fabric, site.cable, name, given)
     try:
         return str(IPv4Address(given))
     except ValueError:
         raise SpecError(f"{name}={given}", allowed="an IPv4 address, or a host's name") from None
+
+
+def _host_address(fabric: Fabric, cable: Link, name: str, host: str) -> str:
+    """A host's only address, or that of the card behind this very cable: one match has one address."""
+    cards = addressing.nics(fabric, host)
+    here = [card for card in cards if set(card.ports) & set(cable.ends)] or list(cards)
+    found = [str(addressing.host_address(fabric, host, card.number, 4)) for card in here]
+    if len(found) != 1:
+        raise SpecError(f"{name}={host}: it has {len(found)} addresses", allowed=some(found) or "one that has a link")
+    return found[0]
 
 
 def _control(site: Site) -> Impairment:
@@ -141,8 +161,7 @@ def _rate_degrade(site: Site) -> Sequence[Step]:
 
 
 def _rates_back(lab: Lab, args: Mapping[str, Any]) -> None:
-    if lab.asic is not None and lab.asic.plays:
-        lab.asic.turn({(node, port): rate_bps for node, port, rate_bps in args["ports"]})
+    playing(lab).turn({(node, port): rate_bps for node, port, rate_bps in args["ports"]})
 
 
 def _chance(means: str) -> Param:
@@ -159,7 +178,7 @@ BLACKHOLE = Fault(
     recovers="longest outage of flows; lost probes",
     steps=_impaired(_blackhole),
     params=(
-        Param("src", "source: an IPv4 address or a host's name; empty is any", default=""),
+        Param("src", "source: an IPv4 address, or the name of a host that has one; empty is any", default=""),
         Param("dst", "destination: the same", default=""),
         Param("sport", "source port of TCP or UDP; 0 is any", default=0, kind=int, most=65535),
         Param("dport", "destination port; 0 is any", default=0, kind=int, most=65535),

@@ -58,6 +58,8 @@ BACK_WITHIN = 20 * SECOND
 LASTS = 6.0 * SECOND
 PACKETS, BACKGROUND = 300, 100
 UP_WITHIN = 120.0
+# It looks every 5 s, and tries to connect twice before it starts a daemon.
+STARTED_BY_WATCHFRR_S = 15.0
 
 
 @pytest.mark.lab(str(THEIRS))
@@ -382,6 +384,51 @@ with link_down(lab, "leaf1:spine1"):
     print("cut", flush=True)
     sys.stdin.read() if sys.stdin.isatty() else __import__("signal").pause()
 """
+
+
+def test_an_adopted_lab_that_is_gone_is_let_go(desk: Desk) -> None:
+    """Faults in it cannot be mended where there is nothing left to mend: `down` says no more, and the index is empty.
+
+    First a node goes, and what the run directory held; a cut that can be mended is, all the same. Then all of it.
+    """
+    desk.containerlab("deploy")
+    assert wait_until("rest", lambda: stands_still(desk), lambda same: same, within=60).held
+    assert desk.railbed("adopt", desk.name, "--no-wait").returncode == 0
+    for link in ("leaf1:spine1", "leaf2:spine2"):
+        made = desk.railbed("fault", "add", "link-down", link)
+        assert made.returncode == 0, made.stderr
+    desk.call("docker", "rm", "--force", f"clab-{desk.name}-spine1")
+    shutil.rmtree(desk.cwd / ".labs")
+    down = desk.railbed("down", desk.name)
+    assert down.returncode == 0, down.stderr
+    leaf2 = desk.call("docker", "exec", f"clab-{desk.name}-leaf2", "ip", "-j", "link", "show", "eth2")
+    assert "UP" in json.loads(leaf2.stdout)[0]["flags"], "what was left of it was mended"
+    assert desk.railbed("adopt", desk.name, "--no-wait").returncode == 0
+    assert desk.railbed("fault", "add", "link-down", "leaf2:spine2").returncode == 0
+    desk.containerlab("destroy", "--cleanup")
+    down = desk.railbed("down", desk.name)
+    assert down.returncode == 0, down.stderr
+    assert not (desk.cwd / "state" / "labs").exists()
+
+
+def test_a_daemon_under_a_supervisor_stays_dead(desk: Desk) -> None:
+    """watchfrr would start bgpd by itself within seconds: not while the fault lasts, but again after it."""
+    desk.containerlab("deploy")
+    assert wait_until("rest", lambda: stands_still(desk), lambda same: same, within=60).held
+    assert desk.railbed("adopt", desk.name).returncode == 0
+    leaf = f"clab-{desk.name}-leaf1"
+    killed = desk.railbed("fault", "add", "daemon-kill", "leaf1")
+    assert killed.returncode == 0, killed.stderr
+    until = time.monotonic() + STARTED_BY_WATCHFRR_S
+    wait_until("watchfrr would have started it", time.monotonic, lambda now: now > until, within=60)
+    assert desk.call("docker", "exec", leaf, "pgrep", "bgpd").returncode == 1
+    reverted = desk.railbed("fault", "revert", "--all")
+    assert reverted.returncode == 0, reverted.stdout
+    assert desk.call("docker", "exec", leaf, "pgrep", "bgpd").returncode == 0
+    desk.call("docker", "exec", leaf, "pkill", "-9", "bgpd")
+    found = ("docker", "exec", leaf, "pgrep", "bgpd")
+    assert wait_until("watchfrr starts it", lambda: desk.call(*found).returncode == 0, bool, within=60).held
+    assert desk.railbed("down", desk.name).returncode == 0
 
 
 def stands_still(desk: Desk) -> bool:

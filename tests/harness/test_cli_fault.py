@@ -104,5 +104,5 @@ def test_a_dry_run_says_each_change_and_makes_none(capsys: Capture) -> None:
     capsys.readouterr()
     assert run(["fault", "add", "link-down", "leaf1:spine1", "--dry-run"]) == 0
     said = capsys.readouterr()
-    assert "link-up {'node': 'leaf1', 'netdev': 'eth1'}" in said.err
+    assert "link-up {'node': 'leaf1', 'netdev': 'eth1', 'up': True}" in said.err
     assert index.journal(NAME).path.read_bytes() == before

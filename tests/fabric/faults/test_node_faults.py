@@ -11,6 +11,8 @@ either end; BACK_WITHIN is three times that.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ import pytest
 from labs import observe
 from labs.backends.base import NodeState
 from labs.faults import catalogue
-from labs.faults.injecting import add, revert, state_restored
+from labs.faults.injecting import active_faults, add, revert, state_restored
 from labs.kinds import driver
 from labs.lab import Lab
 from labs.testing import SECOND, Evidence, Verdict, routes_match, wait_until
@@ -121,6 +123,22 @@ def test_what_is_over_at_once_leaves_younger_sessions(
     assert lab.wait_converged(within=BACK_WITHIN)
     assert state_restored(lab, BACK_WITHIN)
     assert max(ages(lab, target)) <= time.monotonic() - cut
+
+
+def test_a_restart_whose_maker_is_killed_while_the_node_is_off(lab: Lab) -> None:
+    """SIGKILL in the middle of a power cycle: the Recorder gives the node its power back, and all is as before."""
+    child = os.fork()
+    if child == 0:
+        add(lab, catalogue.fault("node-restart"), "spine1", {"off_s": 120})
+        os._exit(1)
+    off = wait_until("it is off", lambda: lab.deployment.states()["spine1"], lambda now: now == "stopped", within=30.0)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert off.held, off
+    back = wait_until("it is taken back", lambda: active_faults(lab.name), lambda left: not left, within=BACK_WITHIN)
+    assert back.held, back
+    assert lab.deployment.states()["spine1"] == "running"
+    assert state_restored(lab, BACK_WITHIN)
 
 
 def ages(lab: Lab, node: str) -> list[float]:

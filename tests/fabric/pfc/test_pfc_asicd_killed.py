@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +22,15 @@ import pytest
 
 from labs import index
 from labs.dataplane import place
+from labs.faults import catalogue
+from labs.faults.injecting import active_faults, add, revert_all
 from labs.lab import Lab, open_lab
 from labs.load_bridge import MacPort, incast, let_pass, sending, soft_asic
 from labs.pytest_plugin import unique_name
 from labs.request import Request
 from labs.status import status
+from labs.telemetry.live import LiveTimeline
+from labs.telemetry.records import Note
 from labs.testing import MBIT, wait_until
 
 pytestmark = pytest.mark.valid_of(3)  # what starves or disturbs a run is not the fabric's fault
@@ -36,6 +40,12 @@ MOST_QUANTA = 65_535
 DEGRADED_WITHIN_S = 1.0
 WITHIN_S = 5.0
 MEASURED_S = 1.0
+# Not at the ports that are measured.
+PLAYED: tuple[tuple[str, str, Mapping[str, object]], ...] = (
+    ("slow-receiver", "host1", {}),
+    ("pfc-off", "host2:leaf1", {}),
+    ("random-loss", "host1:leaf1", {"p": 0.001}),
+)
 
 
 class Played(Protocol):
@@ -87,11 +97,15 @@ def processes(lab: Lab) -> list[str]:
 def test_a_killed_asicd_leaves_nothing_shut(doomed: Lab, played: Played) -> None:
     """Degraded within a second, no gate shut, 90 % of the rate arrives, and nothing is left after `down`.
 
+    Faults that were played by asicd are over with it: they can be taken back, and the timeline says why.
+
     Bound: in the second that begins one second after the kill, host3 takes at least 0.9 · 100 Mbit/s · 4138/4162: the
     two senders fill the port twice over, and what it loses for want of PFC leaf1 has dropped before. Control: before
     the kill the port is shut, and its gate is found.
     """
     lab, asic = doomed, soft_asic(doomed)
+    for fault, target, params in PLAYED:
+        add(lab, catalogue.fault(fault), target, params)
     flows = incast(lab, ["host1", "host2"], "host3", rate_bps=RATE, duration_s=None)
     with MacPort(lab, "host3") as sink, sending(lab, flows) as run:
         flowing = wait_until("packets arrive", lambda: received(lab), lambda count: count > 1_000_000, within=WITHIN_S)
@@ -119,6 +133,11 @@ def test_a_killed_asicd_leaves_nothing_shut(doomed: Lab, played: Played) -> None
     assert rate >= 0.9 * RATE * 4138 / 4162
     gone = wait_until("asicd's processes are gone", lambda: processes(lab), lambda left: not left, within=WITHIN_S)
     assert gone.held, gone
+    assert len(revert_all(lab)) == len(PLAYED)
+    assert not active_faults(lab.name)
+    notes = LiveTimeline(lab.name, lab.run_dir).read().of(Note)
+    said = {note.text.partition(" ")[0] for note in notes if "asicd has ended" in note.text}
+    assert len(said) == len(PLAYED), said
     lab.close()
     assert lab.name not in index.names()
     assert not place.folder(lab.name).exists()

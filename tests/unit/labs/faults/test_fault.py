@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,8 +17,9 @@ from labs.faults import catalogue, daemons
 from labs.faults.fault import REQUIRED, Fault, On, Param, Site, Step, clash
 from labs.faults.injecting import Active, check_free, duration_of
 from labs.faults.state import differences, judged
-from labs.faults.undoing import verbs
+from labs.faults.undoing import gone, verbs
 from labs.journal import Change, Entry, Journal, boot_id
+from labs.lab import Lab
 from labs.reaper import RECORDER_LATE_S, stale_faults
 from labs.undo import identity
 
@@ -126,6 +130,22 @@ def test_differences_name_node_and_aspect() -> None:
     assert not verdict.held
     assert verdict.evidence.summary == "3 of 5 facts differ: leaf1 daemons, leaf1 links"
     assert judged(differences(before, before), 5).held
+
+
+class Routing:
+    """A lab of one netns, in which this very process is."""
+
+    def __init__(self, netns: Path) -> None:
+        self.deployment = SimpleNamespace(netns=lambda _: netns)
+
+
+def test_what_a_change_was_made_in_may_be_gone(tmp_path: Path) -> None:
+    """A namespace or a device that is gone took the change along; one that is only closed to us did not."""
+    here = cast("Lab", Routing(tmp_path / "none"))
+    assert gone(here, {"node": "leaf1"}) == "the network namespace of leaf1 is gone"
+    assert gone(here, {"token": "x"}) is None
+    (tmp_path / "no-namespace").touch()
+    assert gone(cast("Lab", Routing(tmp_path / "no-namespace")), {"node": "leaf1", "netdev": "eth9"}) is None
 
 
 def an_entry(**more: object) -> Entry:

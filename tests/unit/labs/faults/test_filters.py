@@ -56,6 +56,17 @@ def a_frame(sport: int = 1, dport: int = 4791, *, tcp: bool = False, v6: bool = 
     return bytes(Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02") / packet / bytes(40))
 
 
+def test_a_chance_near_one_is_a_number_that_a_program_can_hold() -> None:
+    """Rounded to 32 bits it is 2^32, which is none: it drops everything. The smallest chance drops one draw of all."""
+    frame = a_frame()
+    for lose in (1.0, 1 - 2.0**-34):
+        assert all(drops(Impairment(lose=lose), frame, drawn) for drawn in (0, 2**32 - 1)), lose
+    below = programs(Impairment(lose=1 - 2.0**-32))[0]
+    assert (run(below, frame, 2**32 - 2), run(below, frame, 2**32 - 1)) == (DROP, GO_ON)
+    least = programs(Impairment(lose=2.0**-32))[0]
+    assert (run(least, frame, 0), run(least, frame, 1)) == (DROP, GO_ON)
+
+
 ARP = bytes(Ether(dst="ff:ff:ff:ff:ff:ff", src="02:00:00:00:00:02", type=0x0806)) + bytes(46)
 
 

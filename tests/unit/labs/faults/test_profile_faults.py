@@ -18,12 +18,15 @@ from labs.errors import CapabilityMissing, SpecError
 from labs.faults import catalogue
 from labs.faults.fault import Step, clash, locate
 from labs.faults.profiles import BENEATH_FILE, beneath, profile_back, profile_step
+from labs.faults.undoing import WentWithIt
 from labs.lab import Lab
 from topologies.load import load_fabric
 
 
 class Asic:
     """A soft ASIC as far as faults of profiles ask one: what it plays, and how often it was turned."""
+
+    plays = True
 
     def __init__(self) -> None:
         self.profile = load_profile("roce_default")
@@ -50,6 +53,19 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
         "Lab",
         SimpleNamespace(name="quiet", fabric=fabric, asic=Asic(), node=lambda name: nodes[fabric.node(name).name]),
     )
+
+
+def test_where_asicd_has_ended_its_faults_are_over(lab: Lab) -> None:
+    """What it played went with it: that is said, the edits are forgotten, and nothing is asked of it."""
+    steps = [step(lab, *one) for one in PAIR[:1]]
+    for one in steps:
+        one.make()
+    asic = cast("Asic", lab.asic)
+    asic.plays, turned = False, asic.turned
+    with pytest.raises(WentWithIt, match="asicd has ended"):
+        profile_back(lab, steps[0].args)
+    assert asic.turned == turned
+    assert not (index.lab_dir(lab.name) / BENEATH_FILE).exists()
 
 
 def step(lab: Lab, name: str, target: str, **params: object) -> Step:
