@@ -1,6 +1,6 @@
 """The scenarios that come along, as tests: each claim of each holds, and the lab is as it was afterwards.
 
-The ordinary run plays the smoke set, the nightly one all.
+The ordinary run plays the cheap ones that no other test does by hand, the nightly one all.
 
 That a scenario can fail is seen in tests/harness/test_cli_run.py, and here: the same steps with a claim turned round.
 """
