@@ -178,8 +178,8 @@ SWAPPED = Fault(
     name="swapped-cables",
     on=On.LINK,
     imitates="two cables in each other's port of a switch: carrier everywhere, and packets come in where others were "
-    "to. Numbered sessions do not come up, as addresses do not fit; unnumbered ones do where both far ends have one AS "
-    "number, and then all looks well",
+    "to. Numbered sessions do not come up, as addresses do not fit; unnumbered ones may, where both far ends have one "
+    "AS number, and then all looks well",
     detected_by="LLDP beside the design (railbed cabling, the verdict wired_as_planned), which names both",
     recovers="every cable where the design has it; sessions; routes as designed",
     steps=_swapped,

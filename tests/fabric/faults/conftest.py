@@ -12,5 +12,6 @@ import os
 NIGHTLY = os.environ.get("RAILBED_NIGHTLY") == "1"
 IN_CONTAINERS = os.environ.get("RAILBED_LAB_BACKEND") == "containerlab"
 THE_SAME_ON_BOTH = ["test_killed_injector.py", "test_wires.py", "test_qos_faults.py", "test_hash_polarisation.py"]
+THE_SAME_ON_BOTH += ["test_cabling_unnumbered.py"]
 
 collect_ignore = THE_SAME_ON_BOTH if IN_CONTAINERS and not NIGHTLY else []
