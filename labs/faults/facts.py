@@ -38,16 +38,16 @@ STARTED = 17  # a process's start among the words of its stat, behind its state 
 
 def of_node(node: LiveNode) -> Mapping[str, Sequence[str]]:
     """What a running node's kernel and software say. Raises NotReady, CommandFailed when it does not answer."""
-    queues = _json(node, "tc", "-j", "qdisc", "show")
+    ours, queues = _netdevs(node), _json(node, "tc", "-j", "qdisc", "show")
     routing = _software(node)
     return {
-        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"), _netdevs(node))),
+        "links": sorted(_links(_json(node, "ip", "-j", "addr", "show"), ours)),
         "queues": sorted(_queues(queues)),
         "filters": sorted(_filters(node, queues)),
         "routes": sorted(
             f"{family} {line}"
             for family in ("-4", "-6")
-            for line in _routes(_json(node, "ip", family, "-j", "route", "show", "table", "all"))
+            for line in _routes(_json(node, "ip", family, "-j", "route", "show", "table", "all"), ours)
         ),
         "sysctls": sorted(node.kernel("sysctl", "-e", *SYSCTLS).stdout.splitlines()),
         "sessions": sorted(f"{one.peer} {one.state}" for one in driver(node.kind).sessions(node)),
@@ -112,9 +112,13 @@ def _filters(node: LiveNode, queues: Iterable[Mapping[str, Any]]) -> Iterator[st
                 yield f"{netdev} {way} {one.get('pref')} {one.get('protocol')} {one.get('kind')} {json.dumps(options)}"
 
 
-def _routes(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _routes(found: Iterable[Mapping[str, Any]], ours: frozenset[str]) -> Iterator[str]:
+    """All but multicast, and those to link-local addresses beside the ports: an engine's own may still be checked."""
     for one in found:
-        if one.get("type") == "multicast" or str(one.get("dst", "")).startswith("ff00"):
+        dst = str(one.get("dst", ""))
+        if one.get("type") == "multicast" or dst.startswith("ff00"):
+            continue
+        if dst.startswith("fe80") and one.get("dev") not in ours:
             continue
         hops = one.get("nexthops") or [one]
         ways = sorted(_way(hop, learned=one.get("protocol") not in OURS) for hop in hops)
