@@ -78,6 +78,8 @@ def runs(lab: Lab, args: Mapping[str, Any]) -> None:
     was configured by hand and never saved is lost then, as after any power cut: the comparison of states says so.
     """
     node = lab.node(args["node"])
+    if not args["power"] and lab.deployment.states()[node.name] is NodeState.RUNNING:
+        lab.power(node.node, NodeState.PAUSED)  # one that was half frozen by who was killed is let go as a whole
     lab.power(node.node, NodeState.RUNNING)
     if _whole(lab, node, args, within=WHOLE_WITHIN_S):
         _leave_down(lab, args)
