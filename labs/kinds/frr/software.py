@@ -13,7 +13,7 @@ from labs.kinds.frr.driver import DRAINED, DRIVER
 from labs.kinds.linux_routes import FRR_BGP
 from labs.node import LiveNode
 
-CURRENT = "Current configuration:"
+CURRENT, VERSION = "Current configuration:", "frr version"
 WATCHFRR = "watchfrr"
 PIDS = PurePosixPath("/run/frr")
 # As the file that lets a node join does: a tenth of a second, and room for a workstation that does much else.
@@ -56,10 +56,11 @@ class FrrSoftware:
             node.channel.run("rm", "-f", str(file))
 
     def written(self, node: LiveNode, daemon: str) -> str:
-        """See Software."""
+        """See Software. A daemon says no heading over its own socket; what is no configuration says no version."""
         said = vty.ask(node, daemon, "show running-config")
-        _, heading, rest = said.partition(CURRENT)
-        return rest.lstrip() if heading else ""
+        before, heading, rest = said.partition(CURRENT)
+        text = rest if heading else before
+        return text.strip("\n") + "\n" if VERSION in text else ""
 
     def supervisor(self, node: LiveNode) -> tuple[str, int] | None:
         """See Software."""

@@ -16,11 +16,13 @@ from labs.faults.injecting import (
     active_faults,
     add,
     hold,
+    revert,
     revert_all,
     state_restored,
     to_be_compared,
 )
 from labs.faults.state import STATE_FILE
+from labs.kinds import software
 from labs.lab import Lab
 from labs.telemetry import telling
 from labs.telemetry.live import LiveTimeline
@@ -152,4 +154,20 @@ def test_a_port_that_was_down_before_stays_down(lab: Lab, fault: str) -> None:
         with kernel.inside_netns(lab.deployment.netns("leaf1")):
             kernel.set_link("eth1", up=True)
         (index.lab_dir(lab.name) / STATE_FILE).unlink()  # it is of a lab with a shut port
+    assert lab.wait_converged(BACK_WITHIN)
+
+
+@pytest.mark.lab("clos_frr")
+def test_what_was_configured_by_hand_outlives_a_daemon(lab: Lab) -> None:
+    """A line that nobody saved is there again after bgpd was killed and restarted."""
+    node = lab.node("leaf1")
+    asn, line = node.node.asn, "bgp cluster-id 192.0.2.9"
+    for word in (line, f"no {line}"):
+        node.run("vtysh", "-c", "configure terminal", "-c", f"router bgp {asn}", "-c", word)
+        made = add(lab, catalogue.fault("daemon-kill"), "leaf1", {"daemon": "bgpd"})
+        revert(lab, made.id)
+        assert state_restored(lab, BACK_WITHIN), word
+        assert (line in node.run("vtysh", "-c", "show running-config").stdout) == (word == line)
+        said = software(node.kind).configuration(node)
+        assert (f"bgpd: router bgp {asn} / {line}" in said) == (word == line), said
     assert lab.wait_converged(BACK_WITHIN)
