@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import scipy.stats  # noqa: F401 - a pytest inside this one would load numpy twice, which it does not stand
 
 import labs.certifying
 import labs.convergence
