@@ -83,11 +83,12 @@ class Played:
     def dropped(self) -> int:
         """Packets that switches, their cables and hosts' queues lost, by what the soft ASIC counts.
 
-        Of queues those of its own class; a cable does not tell classes apart.
+        Of queues those of its own class; a cable does not tell classes apart. A packet that was taken for lost before
+        and came after all while this played makes a queue's count less than nothing: it is no loss of this.
         """
         queues, ports = (self.counted.queues, self.counted.ports) if self.counted else ((), ())
         own = [one for one in queues if self.queues is None or one.queue in self.queues]
-        refused = sum(queue.dropped_packets + queue.ingress_packets + queue.lost_packets for queue in own)
+        refused = sum(one.dropped_packets + one.ingress_packets + max(0, one.lost_packets) for one in own)
         return refused + sum(port.wire_dropped + port.watchdog_rx_dropped + port.receiver_dropped for port in ports)
 
     @property

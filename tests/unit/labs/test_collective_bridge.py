@@ -128,6 +128,7 @@ def test_what_other_classes_lost_is_not_the_collectives() -> None:
     assert queues_of(without, 26) is None
     assert played(0, {1: 5, 3: 2}, frozenset({3})).dropped == 2
     assert played(0, {1: 5, 3: 2}).dropped == 7
+    assert played(0, {1: -1, 3: 2}).dropped == 2, "what came after all was another's loss"
 
 
 def test_what_was_missed_at_the_far_end_is_not_counted_twice() -> None:
