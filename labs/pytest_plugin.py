@@ -148,6 +148,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
         ),
         timeout_scale=scale,
     )
+    if opened.lab.converged is not None and not opened.lab.converged.valid:
+        opened.lab.converged = opened.lab.wait_converged()  # a starved workstation gets one more look
     failed_before = request.session.testsfailed
     yield opened.lab
     if option("--lab-keep") == "always" or (

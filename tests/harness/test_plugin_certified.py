@@ -84,6 +84,26 @@ def test_twice_starved_is_an_error(pytester: pytest.Pytester, held: bool) -> Non
     result.stdout.fnmatch_lines(["*INVALID*"])
 
 
+@pytest.mark.parametrize(("starved", "passed"), [(0, 1), (1, 1), (2, 0)])
+def test_a_starved_bring_up_is_judged_once_more(pytester: pytest.Pytester, starved: int, passed: int) -> None:
+    """Else all tests that share the lab would be INVALID for one moment of the workstation's."""
+    looks = """
+from labs.lab import Lab
+looks, real = [], Lab.wait_converged
+
+def look(self, *args):
+    looks.append(real(self, *args))
+    return looks[-1].invalid("starved") if len(looks) <= {starved} else looks[-1]
+
+def pytest_runtest_setup():
+    patch.setattr(Lab, "wait_converged", look)
+"""
+    pytester.makeconftest(CONFTEST + looks.replace("{starved}", str(starved)))
+    (pytester.path / "starved.txt").write_text("0")
+    pytester.makepyfile(one())
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(passed=passed, errors=1 - passed)
+
+
 def test_state_is_no_question_of_starvation(pytester: pytest.Pytester) -> None:
     result, _ = outcomes(pytester, one("traffic", budget=""), starved=9)
     result.assert_outcomes(passed=1)
