@@ -13,7 +13,7 @@ from labs.telemetry.records import HostRecord, SessionEvent
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.outage import NS, Span, Turn, ends_of, spans, undirected
-from labs.verdicts.recovered import beyond_doubt, certified, unjudged
+from labs.verdicts.recovered import beyond_doubt, certified
 from labs.verdicts.unheard import not_all_heard
 from topologies.fabric import Fabric, Link, Node
 
@@ -57,11 +57,12 @@ def detected_within(
             took.append(((t - turn.made_ns) / NS, (t - turn.began_ns) / NS))
     summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
     if not turns or not all(_was_up(sessions, turn) and _heard_for_s(timeline, turn) > allowed for turn in missed):
-        return unjudged(claim, most, summary)
+        return Verdict(claim, False, Evidence(summary), budget_s=most).invalid(summary)
     judged = [replace(one, until_ns=min(one.until_ns, one.made_ns + int(allowed * NS))) for one in turns]
     unheard = not_all_heard(timeline, judged, within=allowed)
     if unheard:
-        return unjudged(claim, most, f"{summary}; {unheard}")
+        because = f"{summary}; {unheard}"
+        return Verdict(claim, False, Evidence(because), budget_s=most).invalid(because)
     held = not missed and all(least <= from_begin and from_end <= allowed for from_end, from_begin in took)
     after_s = [round(from_end, 3) for from_end, _ in took]
     stayed = f"{summary}, though each stayed longer than {allowed:g} s"

@@ -47,7 +47,7 @@ def recovered(
     turns = spans(timeline, name, fault_id)
     claim = f"the fabric recovers from the fault on {name} within {within:g} s"
     if not turns:
-        return unjudged(claim, within, f"the timeline holds no fault on {name} that was made")
+        return _unjudged(claim, within, f"the timeline holds no fault on {name} that was made")
     wanted = set(only)
     found = [one for turn in turns for one in outages(timeline, name, turn) if not wanted or one.flow in wanted]
     unheard = not_all_heard(timeline, turns, within=within)
@@ -56,7 +56,7 @@ def recovered(
         return verdict.invalid(unheard) if unheard else verdict
     unseen = no_witness(timeline, name, turns, within=within, only=wanted) or unheard
     if not found:
-        return unjudged(claim, within, unseen or "no such flow")
+        return _unjudged(claim, within, unseen or "no such flow")
     verdict = _not_too_short(_by_flows(timeline, claim, found, turns, within), turns, within)
     return verdict.invalid(unseen) if unseen else verdict
 
@@ -118,7 +118,7 @@ def _by_routes(timeline: Timeline, claim: str, turns: Sequence[Span], within: fl
             heard = timeline.of(RouteEvent, since=turn.began_ns - AHEAD_NS, until=turn.until_ns)
             took += [max(0.0, (heard[-1].t - turn.began_ns) / NS)] if heard else []
     if not took:
-        return unjudged(claim, within, "no flow was probed, and no route changed")
+        return _unjudged(claim, within, "no flow was probed, and no route changed")
     last = max(took)
     summary = f"the last route changed {_ms(last)} after the fault began; allowed {_ms(within)}; no flow was probed"
     numbers = {"faults": len(took), "last_route_ms": _number(last)}
@@ -137,7 +137,7 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float, f
     claim = f"flows are back on their paths within {within:g} s of the end of the fault on {name}"
     found = [one for turn in turns for one in outages(timeline, name, turn) if one.crosses]
     if not found:
-        return unjudged(claim, within, "no fault came and went, or no flow that crosses it was probed")
+        return _unjudged(claim, within, "no fault came and went, or no flow that crosses it was probed")
     away = [one for one in found if one.rebalance_s is None or one.rebalance_s > within]
     open_ended = [one for one in found if one.most_s == float("inf")]
     known = [one.rebalance_s for one in found if one.rebalance_s is not None]
@@ -178,7 +178,7 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str, *, fault_id: str
     found = [one for turn in turns for one in outages(timeline, name, turn)]
     claim = f"no packet is lost to what was done to {name}"
     if not found:
-        return unjudged(claim, None, "there was no such change, or no flow was probed")
+        return _unjudged(claim, None, "there was no such change, or no flow was probed")
     lost = [one for one in found if one.lost]
     crossing = {one.flow for one in found if one.crosses}
     verdict = Verdict(
@@ -278,7 +278,7 @@ def _limit(budget_s: float, *, held: bool) -> float | None:
     return None if held else budget_s
 
 
-def unjudged(claim: str, budget_s: float | None, because: str) -> Verdict:
+def _unjudged(claim: str, budget_s: float | None, because: str) -> Verdict:
     """A claim of which nothing is known, and why."""
     return Verdict(claim, False, Evidence(because), budget_s=budget_s).invalid(because)
 
