@@ -77,8 +77,11 @@ class SoftAsic:
 
     @property
     def plays(self) -> bool:
-        """True while packets meet its programs: the kernel takes them off with asicd, but those of cls_bpf."""
-        return self.alive or _outlives(self.lab)
+        """True while packets meet its programs: the kernel takes them off with asicd, but those of cls_bpf.
+
+        An asicd that is frozen, or too busy to answer, plays on.
+        """
+        return not _ended(self.lab) or _outlives(self.lab)
 
     def status(self) -> Mapping[str, str]:
         """What asicd says of itself: pid, nodes, attached, hook (tcx or cls_bpf), fifo. Raises NotReady."""
@@ -260,6 +263,19 @@ def _hook() -> list[str]:
     if asked not in HOOKS:
         raise SpecError(f"{HOOK}={asked}", allowed="cls_bpf, or tcx, where the kernel has it: its default")
     return HOOKS[asked]
+
+
+def _ended(lab: str) -> bool:
+    """Whether nobody listens at asicd's socket: the kernel refuses who calls a process that is gone."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ANSWER_WITHIN_S)
+            client.connect(str(place.folder(lab) / "control"))
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _outlives(lab: str) -> bool:

@@ -31,13 +31,17 @@ def _kill(site: Site) -> Sequence[Step]:
 
 
 def _restart(site: Site) -> Sequence[Step]:
-    args = _running(site)
+    args, unwatched = _running(site), _unwatched(site)
 
     def make() -> None:
-        _end(args)
-        runs(site.lab, args)
+        try:
+            _end(args)
+            runs(site.lab, args)
+        finally:
+            for step in unwatched:  # the fault is over: nothing is left that would let a supervisor go on
+                _goes_on(site.lab, step.args)
 
-    return [*_unwatched(site), Step(DAEMON_RUNS, args, make, _claims(args))]
+    return [*unwatched, Step(DAEMON_RUNS, args, make, _claims(args))]
 
 
 def _stop(site: Site) -> Sequence[Step]:
@@ -89,6 +93,8 @@ def _words(node: LiveNode, daemon: str, pid: int) -> dict[str, Any]:
     """A daemon as it runs: how it was started, which process it is, and by which configuration."""
     argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     was = software(node.kind).written(node, daemon)
+    if not was:
+        raise NotReady(f"{node.name}: {daemon} does not say its configuration, which a restart would lose")
     return {"node": node.name, "daemon": daemon, "argv": argv, "process": dict(identity(pid)), "config": was}
 
 

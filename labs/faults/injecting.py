@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from labs import index, lease, recording
-from labs.errors import RailbedError, SpecError
+from labs.errors import NotReady, RailbedError, SpecError
 from labs.faults import state
 from labs.faults.fault import Fault, Site, Step, clash, locate
-from labs.journal import Change, Entry, boot_id
+from labs.journal import Change, Entry, Journal, boot_id
 from labs.lab import Lab
 from labs.telemetry.fault_events import FAULT, tell_fault
 from labs.undo import identity, undo
@@ -107,7 +107,7 @@ def add(
     if for_s is not None and not fault.lasts:
         raise SpecError(f"{fault.name} for {for_s:g} s", allowed="no duration: it is over as soon as it is made")
     site = locate(lab, fault, target, params or {}, sender)
-    if for_s is not None or held:
+    if for_s is not None or held or not fault.lasts:
         recording.check_answers(lab.name)
     with index.locked(lab.name, wait=True):
         index.read(lab.name)
@@ -125,12 +125,24 @@ def add(
                     step.make()
             except BaseException as error:
                 tell_fault(lab.name, entry, "failed", because=str(error))
-                undo(lab.name, journal, (entry,))
+                _give_up(lab, journal, entry, error)
                 raise
             made_ns = tell_fault(lab.name, entry, "made")
         if not fault.lasts:
             journal.done((entry,))
     return Injected(f"f{entry.n}", fault.name, site, began_ns, made_ns)
+
+
+def _give_up(lab: Lab, journal: Journal, entry: Entry, error: BaseException) -> None:
+    """Take back what there is of a fault that could not be made. Raises NotReady where it stays: it is active then."""
+    try:
+        undo(lab.name, journal, (entry,))
+    except RailbedError as also:
+        tell_fault(lab.name, entry, "failed", because=str(also))
+        raise NotReady(
+            f"{str(error) or type(error).__name__}; what was made of it is there still, as f{entry.n}: {also}",
+            remedy=f"railbed fault revert f{entry.n}, once that is mended",
+        ) from error
 
 
 @contextmanager

@@ -102,11 +102,11 @@ def _leave_down(lab: Lab, args: Mapping[str, Any]) -> None:
 
 def _whole(lab: Lab, node: LiveNode, args: Mapping[str, Any], *, within: float) -> bool:
     cut = {netdev for at, netdev in index.cut_ports(lab.name) if at == node.name}
-    due, peers = set(args["up"]) - cut, args["peers"]
+    due, peers = set(args["up"]) - cut, set(args["peers"] or ())
 
     def seen() -> bool:
         try:
-            return due <= _set_up(node) and peers in (None, _peers(node))
+            return due <= _set_up(node) and (not peers or peers <= set(_peers(node)))
         except NotReady:
             return False
 

@@ -22,6 +22,7 @@ from labs.errors import LabError
 from labs.faults import facts as looked_at
 from labs.lab import Lab
 from labs.node import LiveNode
+from labs.telemetry.fault_events import FAULT
 from labs.telemetry.records import Note
 from labs.telemetry.telling import tell
 from labs.verdicts import Evidence, Verdict
@@ -103,7 +104,7 @@ def restored(lab: Lab, *, within: float, aspects: frozenset[str] = ASPECTS) -> V
         lambda found: not found,
         within=within,
     )
-    if not waited.last:
+    if not waited.last and not any(one.change.undo == FAULT for one in index.journal(lab.name).open_entries()):
         (index.lab_dir(lab.name) / STATE_FILE).unlink(missing_ok=True)  # all that was made since is judged
     return judged(waited.last, sum(len(facts) for of in before.values() for facts in of.values()))
 

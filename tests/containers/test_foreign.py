@@ -425,6 +425,8 @@ def test_a_daemon_under_a_supervisor_stays_dead(desk: Desk) -> None:
     reverted = desk.railbed("fault", "revert", "--all")
     assert reverted.returncode == 0, reverted.stdout
     assert desk.call("docker", "exec", leaf, "pgrep", "bgpd").returncode == 0
+    restarted = desk.railbed("fault", "add", "daemon-restart", "leaf1")
+    assert restarted.returncode == 0, restarted.stderr
     desk.call("docker", "exec", leaf, "pkill", "-9", "bgpd")
     found = ("docker", "exec", leaf, "pgrep", "bgpd")
     assert wait_until("watchfrr starts it", lambda: desk.call(*found).returncode == 0, bool, within=60).held
