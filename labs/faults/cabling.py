@@ -15,6 +15,7 @@ from typing import Any
 
 from labs.errors import NotReady, SpecError
 from labs.faults.fault import Example, Fault, On, Param, Site, Step, some
+from labs.faults.kept_routes import give_back, kept_routes
 from labs.faults.nodes import check_running
 from labs.faults.undoing import Verb
 from labs.lab import Lab
@@ -24,7 +25,6 @@ from topologies.fabric import Fabric, Link, Port
 
 OUT_S = 1.0  # BFD in the catalog's labs misses a peer after 0.9 s (300 ms x 3)
 AS_PLANNED, DONE_BY_THAT = "cables-as-planned", "with-the-cables"
-PERMANENT = ("boot", "static")  # routes of start scripts and people, which nobody else gives back
 
 
 def _swapped(site: Site) -> Sequence[Step]:
@@ -69,7 +69,7 @@ def _port(site: Site, port: Port, cable: Link) -> Mapping[str, Any]:
         "mtu": found["mtu"],
         "up": "UP" in found["flags"],
         "addresses": [_address(one) for one in found["addr_info"] if one.get("scope") != "link"],
-        "routes": {family: _routes(node, family, netdev) for family in ("-4", "-6")},
+        "routes": kept_routes(node, netdev),
         "far": [far.node, far.name],
     }
 
@@ -84,14 +84,6 @@ def _address(found: Mapping[str, Any]) -> str:
     words = [f"{found['local']}/{found['prefixlen']}", *(["nodad"] if found["family"] == "inet6" else [])]
     words += ["brd", found["broadcast"]] if "broadcast" in found else []
     return " ".join(words)
-
-
-def _routes(node: LiveNode, family: str, netdev: str) -> list[str]:
-    return [
-        f"{line.replace(' linkdown', '').strip()} dev {netdev} proto {protocol}"
-        for protocol in PERMANENT
-        for line in node.kernel("ip", family, "route", "show", "proto", protocol, "dev", netdev).stdout.splitlines()
-    ]
 
 
 def _pull(lab: Lab, args: Mapping[str, Any]) -> None:
@@ -139,9 +131,9 @@ def _plug(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
         lab.asic.refresh()
     lines = [f"addr replace {address} dev {port['netdev']}" for port in ports for address in port["addresses"]]
     _ip(node, [*lines, *(f"link set dev {port['netdev']} up" for port in ports if port["up"])])
-    for family in ("-4", "-6"):
-        for route in (route for port in ports for route in port["routes"][family]):
-            node.channel.kernel("ip", family, "route", "replace", *route.split())
+    refused = give_back(node, [route for port in ports for route in port["routes"]])
+    if refused and not crossed:  # in the wrong port a route need not be possible
+        raise NotReady("; ".join(refused))
 
 
 def _names(node: LiveNode, args: Mapping[str, Any]) -> Mapping[int, str]:

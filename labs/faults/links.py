@@ -14,16 +14,14 @@ from labs import kernel
 from labs.errors import CapabilityMissing, NotReady, SpecError
 from labs.faults import processes
 from labs.faults.fault import Example, Fault, On, Param, Site, Step
+from labs.faults.kept_routes import give_back, kept_routes
 from labs.faults.undoing import Verb, WentWithIt, gone
 from labs.index import LINK_UP
 from labs.lab import Lab
-from labs.waiting import wait_until
 from topologies.fabric import Port
 
 LINES_BACK, FLAP_END, MTU_BACK, NETEM_OFF = "ip-lines", "flap", "mtu", "netem"
 NETEM = "4e7e:"  # the handle of ours
-# An interface that was just set up has its addresses in milliseconds.
-GIVEN_BACK_WITHIN_S = 5.0
 
 
 def _link_down(site: Site) -> Sequence[Step]:
@@ -98,13 +96,7 @@ def _kept(site: Site, port: Port) -> Step:
             for one in link.get("addr_info", ())
             if one.get("scope") == "global"
         ]
-    for family in ("-4", "-6"):
-        for protocol in ("boot", "static"):
-            said = node.kernel("ip", family, "route", "show", "proto", protocol, "dev", netdev).stdout
-            lines += [
-                f"{family} route replace {line.replace(' linkdown', '').strip()} dev {netdev} proto {protocol}"
-                for line in said.splitlines()
-            ]
+    lines += kept_routes(node, netdev)
     args = {"node": port.node, "lines": lines}
     return Step(LINES_BACK, args, _nothing, ())
 
@@ -114,19 +106,10 @@ def _nothing() -> None:
 
 
 def _lines_back(lab: Lab, args: Mapping[str, Any]) -> None:
-    """Give back what was written down, by the arguments of ``ip``; what is there again is replaced by the same.
-
-    A route's gateway counts as reachable only once its own port has an address again: all are tried until none fails.
-    """
-    node = lab.node(args["node"])
-
-    def refused() -> list[str]:
-        said = [(line, node.channel.kernel("ip", *line.split())) for line in args["lines"]]
-        return [f"ip {line}: {answer.stderr.strip()}" for line, answer in said if not answer.ok]
-
-    waited = wait_until("all is given back", refused, lambda left: not left, within=GIVEN_BACK_WITHIN_S)
-    if waited.last:
-        raise NotReady("; ".join(waited.last))
+    """Give back what was written down. Raises NotReady for what is refused."""
+    refused = give_back(lab.node(args["node"]), args["lines"])
+    if refused:
+        raise NotReady("; ".join(refused))
 
 
 def _flap(site: Site) -> Sequence[Step]:
