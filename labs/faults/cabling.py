@@ -89,9 +89,9 @@ def _address(found: Mapping[str, Any]) -> str:
 def _pull(lab: Lab, args: Mapping[str, Any]) -> None:
     """Both ends lose carrier, and all that makes them ports. The soft ASIC lets go of the switch meanwhile."""
     node = lab.node(args["node"])
+    names = _names(node, args)
     if lab.asic is not None and lab.asic.alive:
         lab.asic.leave(node.name)
-    names = _names(node, args)
     _ip(node, [f"link set dev {name} down" for name in names.values()])
     _ip(node, [f"addr flush dev {name}" for name in names.values()])
 
@@ -123,12 +123,26 @@ def moves(now: Mapping[int, str], ports: Sequence[Mapping[str, Any]], *, crossed
 
 
 def _plug(lab: Lab, args: Mapping[str, Any], *, crossed: bool) -> None:
-    """The soft ASIC takes the ports again, told whom they are cabled to; then they get addresses, carrier, routes."""
+    """The soft ASIC takes the ports again, told whom they are cabled to; then they get addresses, carrier, routes.
+
+    Where it fails they get them all the same: no port stays dark for it, and the error comes afterwards.
+    """
     node, ports = lab.node(args["node"]), args["ports"]
-    if lab.asic is not None and lab.asic.alive:
-        fars = [port["far"] for port in (reversed(ports) if crossed else ports)]
-        lab.asic.recable(((node.name, port["port"]), (far[0], far[1])) for port, far in zip(ports, fars, strict=True))
-        lab.asic.refresh()
+    try:
+        _recable(lab, node, ports, crossed=crossed)
+    finally:
+        _light(node, ports, crossed=crossed)
+
+
+def _recable(lab: Lab, node: LiveNode, ports: Sequence[Mapping[str, Any]], *, crossed: bool) -> None:
+    if lab.asic is None or not lab.asic.alive:
+        return
+    fars = [port["far"] for port in (reversed(ports) if crossed else ports)]
+    lab.asic.recable(((node.name, port["port"]), (far[0], far[1])) for port, far in zip(ports, fars, strict=True))
+    lab.asic.refresh()
+
+
+def _light(node: LiveNode, ports: Sequence[Mapping[str, Any]], *, crossed: bool) -> None:
     lines = [f"addr replace {address} dev {port['netdev']}" for port in ports for address in port["addresses"]]
     _ip(node, [*lines, *(f"link set dev {port['netdev']} up" for port in ports if port["up"])])
     refused = give_back(node, [route for port in ports for route in port["routes"]])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from labs.errors import SpecError
-from labs.faults.cabling import moves, shared_switch
+from labs.channel import CommandResult
+from labs.errors import NotReady, SpecError
+from labs.faults import kept_routes
+from labs.faults.cabling import _plug, moves, shared_switch
+from labs.lab import Lab
 from topologies.builders import leaf_spine
 
 FABRIC = leaf_spine(spines=2, leaves=3, hosts_per_leaf=2)
@@ -88,3 +94,59 @@ def test_an_end_is_the_port_before_it_has_its_name() -> None:
 
 def test_what_is_in_its_place_keeps_its_name() -> None:
     assert not [line for line in moved(PLANNED, crossed=False) if " name " in line]
+
+
+@dataclass
+class Switch:
+    """A node whose kernel takes everything but routes, if it is to refuse these."""
+
+    name: str = "spine1"
+    refuses_routes: bool = False
+    given: list[str] = field(default_factory=list)
+
+    @property
+    def channel(self) -> Switch:
+        return self
+
+    def kernel(self, *argv: str, stdin: str = "") -> CommandResult:
+        self.given += stdin.splitlines() or [" ".join(argv[1:])]
+        refused = self.refuses_routes and "route" in argv
+        return CommandResult(argv, 2 if refused else 0, "", "invalid gateway" if refused else "")
+
+
+@dataclass
+class Asic:
+    """A soft ASIC that answers, and takes no port."""
+
+    alive: bool = True
+
+    def recable(self, cables: object) -> None:
+        raise NotReady("asicd: no such port")
+
+
+ROUTE = "-4 route replace 10.8.0.0/16 via 10.0.1.2 dev eth1 proto static"
+SWAP: dict[str, Any] = {
+    "node": "spine1",
+    "ports": [
+        {**PORTS[0], "port": "eth1", "up": True, "addresses": ["10.0.1.1/31"], "routes": [ROUTE], "far": ["a", "eth1"]},
+        {**PORTS[1], "port": "eth2", "up": False, "addresses": [], "routes": [], "far": ["b", "eth1"]},
+    ],
+}
+
+
+def lab_of(switch: Switch, asic: Asic | None = None) -> Lab:
+    return cast("Lab", SimpleNamespace(node=lambda _: switch, asic=asic))
+
+
+def test_a_soft_asic_that_fails_leaves_no_port_dark() -> None:
+    switch = Switch()
+    with pytest.raises(NotReady, match="no such port"):
+        _plug(lab_of(switch, Asic()), SWAP, crossed=False)
+    assert switch.given == ["addr replace 10.0.1.1/31 dev eth1", "link set dev eth1 up", ROUTE]
+
+
+def test_a_route_that_is_refused_fails_the_undo_and_not_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_routes, "GIVEN_BACK_WITHIN_S", 0.05)
+    _plug(lab_of(Switch(refuses_routes=True)), SWAP, crossed=True)
+    with pytest.raises(NotReady, match="10.8.0.0/16 .* invalid gateway"):
+        _plug(lab_of(Switch(refuses_routes=True)), SWAP, crossed=False)
