@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from labs.errors import NotReady, SpecError
+from labs.errors import CapabilityMissing, NotReady, SpecError
 from labs.faults.fault import Example, Fault, On, Param, Site, Step, some
 from labs.faults.kept_routes import give_back, kept_routes
 from labs.faults.nodes import check_running
@@ -34,6 +34,7 @@ def _swapped(site: Site) -> Sequence[Step]:
     at = shared_switch(fabric, *cables)
     check_running(lab, at)
     ends = [cable.end(at) for cable in cables]
+    _check_plain(site, ends)
     ports = [_port(site, port, cable) for port, cable in zip(ends, cables, strict=True)]
     args = {"node": at, "ports": ports, "out_s": site.params["out_s"]}
     return [
@@ -54,6 +55,31 @@ def shared_switch(fabric: Fabric, one: Link, other: Link) -> str:
     raise SpecError(
         f"other={other}: no switch has both cables", allowed=some(name for name in near if name != one.name)
     )
+
+
+def _check_plain(site: Site, ends: Sequence[Port]) -> None:
+    """Raise CapabilityMissing where more hangs on a port than is moved: it would go with the cable's end."""
+    links = _asked(site.lab.node(ends[0].node), "-d", "link", "show")
+    for port in ends:
+        hangs = entangled(links, site.netdev(port))
+        if hangs:
+            because = f"{port} {hangs}, which would go with the cable"
+            raise CapabilityMissing("swapped-cables", because, remedy="swap cables of ports that are nothing but ports")
+
+
+def entangled(links: Sequence[Mapping[str, Any]], netdev: str) -> str | None:
+    """What a port belongs to, or what is stacked on it, among links as ``ip -d -j link`` shows them; None for neither.
+
+    The other end of a veth pair in the same namespace is shown as if one were stacked on the other.
+    """
+    for one in links:
+        about = one.get("linkinfo") or {}
+        data = about.get("info_data") or {}
+        if one["ifname"] == netdev and "master" in one:
+            return f"belongs to {one['master']}"
+        if about.get("info_kind") != "veth" and netdev in {one.get("link"), data.get("link")}:
+            return f"carries {one['ifname']}"
+    return None
 
 
 def _port(site: Site, port: Port, cable: Link) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from labs.channel import CommandResult
 from labs.errors import NotReady, SpecError
 from labs.faults import kept_routes
-from labs.faults.cabling import _plug, moves, shared_switch
+from labs.faults.cabling import _plug, entangled, moves, shared_switch
 from labs.lab import Lab
 from topologies.builders import leaf_spine
 
@@ -96,6 +96,23 @@ def test_what_is_in_its_place_keeps_its_name() -> None:
     assert not [line for line in moved(PLANNED, crossed=False) if " name " in line]
 
 
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [  # as iproute2 6.1 shows them
+        ([{"ifname": "eth1", "linkinfo": {"info_kind": "veth"}}], None),
+        ([{"ifname": "eth1", "link": "far", "linkinfo": {"info_kind": "veth"}}], None),
+        ([{"ifname": "far", "link": "eth1", "linkinfo": {"info_kind": "veth"}}], None),
+        ([{"ifname": "eth2", "master": "blue", "linkinfo": {"info_kind": "veth"}}], None),
+        ([{"ifname": "eth1", "master": "blue", "linkinfo": {"info_kind": "veth"}}], "belongs to blue"),
+        ([{"ifname": "eth1.10", "link": "eth1", "linkinfo": {"info_kind": "vlan"}}], "carries eth1.10"),
+        ([{"ifname": "vx", "linkinfo": {"info_kind": "vxlan", "info_data": {"link": "eth1"}}}], "carries vx"),
+        ([{"ifname": "lo"}, {"ifname": "sit0", "link": None, "linkinfo": {"info_kind": "sit"}}], None),
+    ],
+)
+def test_a_port_on_which_more_hangs_is_not_moved(links: list[dict[str, Any]], said: str | None) -> None:
+    assert entangled(links, "eth1") == said
+
+
 @dataclass
 class Switch:
     """A node whose kernel takes everything but routes, if it is to refuse these."""
@@ -121,6 +138,7 @@ class Asic:
     alive: bool = True
 
     def recable(self, cables: object) -> None:
+        del cables
         raise NotReady("asicd: no such port")
 
 
@@ -148,5 +166,5 @@ def test_a_soft_asic_that_fails_leaves_no_port_dark() -> None:
 def test_a_route_that_is_refused_fails_the_undo_and_not_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_routes, "GIVEN_BACK_WITHIN_S", 0.05)
     _plug(lab_of(Switch(refuses_routes=True)), SWAP, crossed=True)
-    with pytest.raises(NotReady, match="10.8.0.0/16 .* invalid gateway"):
+    with pytest.raises(NotReady, match=r"10\.8\.0\.0/16 .* invalid gateway"):
         _plug(lab_of(Switch(refuses_routes=True)), SWAP, crossed=False)
