@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,9 +95,10 @@ def runs(lab: Lab, args: Mapping[str, Any]) -> None:
 
 
 def _leave_down(lab: Lab, args: Mapping[str, Any]) -> None:
-    """A port that somebody had set down does not come up for a power cut."""
+    """A port that somebody had set down does not come up for a power cut; nor does one that somebody has removed."""
     with kernel.inside_netns(lab.deployment.netns(args["node"])):
-        for netdev in args["down"]:
+        there = {name for _, name in socket.if_nameindex()}
+        for netdev in there.intersection(args["down"]):
             kernel.set_link(netdev, up=False)
 
 

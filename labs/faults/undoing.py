@@ -101,20 +101,34 @@ def _undo(lab: Lab, entry: Entry) -> list[str]:
 
 
 def gone(lab: Lab, args: Mapping[str, Any]) -> str | None:
-    """Why what a step has changed is there no more: its node's network namespace is gone, or a device from it."""
-    node, netdev = args.get("node"), args.get("netdev")
+    """Why what a step has changed is there no more: its node's network namespace is gone, or devices from it."""
+    node = args.get("node")
     if node is None:
         return None
     namespace = lab.deployment.netns(node)
     try:
         with kernel.inside_netns(namespace):
-            missing = netdev is not None and netdev not in {name for _, name in socket.if_nameindex()}
+            missing = missing_of(args, dict(socket.if_nameindex()))
     except FileNotFoundError:
         kept = NETNS_DIR / f"{PARKED}{namespace.name}"  # with the ports of a node that is only stopped
         return None if kept.exists() else f"the network namespace of {node} is gone"
     except OSError:  # nobody knows
         return None
-    return f"{node} has no {netdev} any more" if missing else None
+    return f"{node} has no {missing} any more" if missing else None
+
+
+def missing_of(args: Mapping[str, Any], there: Mapping[int, str]) -> str | None:
+    """Which of a step's devices are not among those of its node, by number; None when there is something to take back.
+
+    Ports that were swapped are known by their number. One that is left may still be in the other's place.
+    """
+    netdev = args.get("netdev")
+    if netdev is not None and netdev not in there.values():
+        return str(netdev)
+    swapped = [port for port in args.get("ports", ()) if "number" in port]
+    if swapped and not any(port["number"] in there for port in swapped):
+        return ", ".join(f"interface {port['number']} ({port['netdev']})" for port in swapped)
+    return None
 
 
 def _say(lab: str, what: str, because: str) -> None:
