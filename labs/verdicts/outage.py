@@ -15,7 +15,7 @@ was sent meanwhile (at least), and by loss, missing packets × interval (F9: t =
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
@@ -142,7 +142,8 @@ def _beside(target: str) -> tuple[str, str]:
 def spans(timeline: Timeline, target: str, fault_id: str | None = None) -> tuple[Span, ...]:
     """The turns of every fault on `target`, or of the one with that id alone, in order; of one still in the failure.
 
-    A failure lasts until the fault is taken back, a restoration until the next fault, whatever that is on. A fault on
+    A failure lasts until the fault is taken back, however often that failed before; a restoration until the next fault,
+    whatever that is on. A fault on
     one direction of a link (``leaf1:spine1 --from leaf1``) is one on the link, too. Either end may be named first.
     """
     told = timeline.of(FaultEvent)
@@ -154,12 +155,19 @@ def spans(timeline: Timeline, target: str, fault_id: str | None = None) -> tuple
         at = {one.phase: one.t for one in events if one.id == number}
         if "made" not in at:
             continue  # it failed: nothing is known to have been broken
-        reverting = at.get("reverting", FOREVER_NS)
+        reverting = _taken_back(at)
         found.append(Span(Turn.FAILURE, at.get("injecting", at["made"]), at["made"], reverting))
         if "reverted" in at:
             until = min((begin for begin in begins if begin > reverting), default=FOREVER_NS)
             found.append(Span(Turn.RESTORATION, reverting, at["reverted"], until))
     return tuple(sorted(found, key=lambda span: span.began_ns))
+
+
+def _taken_back(at: Mapping[str, int]) -> int:
+    """When what ended a fault began, by the last of each phase. A try that failed has ended nothing."""
+    reverting = at.get("reverting", FOREVER_NS)
+    failed = reverting <= at.get("failed", 0) < at.get("reverted", FOREVER_NS)
+    return FOREVER_NS if failed else reverting
 
 
 def flows(timeline: Timeline) -> tuple[Flow, ...]:

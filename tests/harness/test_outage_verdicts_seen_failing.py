@@ -26,7 +26,7 @@ from labs.telemetry.records import (
 from labs.telemetry.timeline import Timeline, timeline_of
 from labs.verdicts import Verdict
 from labs.verdicts.detected import detected_within
-from labs.verdicts.outage import Outage, Turn, outages, same_place, spans
+from labs.verdicts.outage import FOREVER_NS, Outage, Turn, outages, same_place, spans
 from labs.verdicts.recovered import came_back, each_failure, nothing_lost, recovered
 from labs.verdicts.repeats import Repeat, kept_in, percentile, percentile_between, proven_share, spread
 from topologies.builders import leaf_spine
@@ -440,6 +440,34 @@ def test_without_a_restoration_or_events_there_is_nothing_to_come_back() -> None
     stays = [one for one in SOUND if not (isinstance(one, FaultEvent) and one.phase in {"reverting", "reverted"})]
     assert "came and went" in because(came_back(timeline_of(stays), LINK, within=1.0))
     assert "no change of a route" in because(came_back(without(RouteEvent), LINK, within=1.0))
+
+
+def tried(*, reverting: int, failed: int, number: str = "f1") -> list[Record]:
+    """A fault that somebody tried to take back, in vain."""
+    made = [one for one in fault(number=number) if isinstance(one, FaultEvent) and one.phase in {"injecting", "made"}]
+    return [*made, replace(made[0], t=reverting, phase="reverting"), replace(made[0], t=failed, phase="failed")]
+
+
+def test_a_fault_that_could_not_be_taken_back_lasts_on() -> None:
+    """What is lost after a try that failed is the fault's doing; it counts for nothing once that was the last word."""
+    in_vain = tried(reverting=2 * S, failed=2 * S + MS)
+    assert [(one.turn, one.until_ns) for one in spans(timeline(*in_vain), LINK)] == [(Turn.FAILURE, FOREVER_NS)]
+    lost_later = gap("own", 4 * S, 5 * S, 2000)
+    calm = replace(CALM, t=9 * S, duration_s=8.5)
+    verdict = recovered(timeline(*in_vain, *OWN, *FAR, *EVENTS, lost_later, calm), LINK, within=0.2)
+    assert verdict.valid
+    assert not verdict
+    assert "at the failure" in verdict.evidence.summary
+
+
+def test_a_fault_that_was_taken_back_at_last_ends_then() -> None:
+    said = timeline(*fault(), *tried(reverting=2 * S, failed=2 * S + MS)[2:])
+    assert [(one.turn, one.began_ns, one.until_ns) for one in spans(said, LINK)] == [
+        (Turn.FAILURE, S, 3 * S),
+        (Turn.RESTORATION, 3 * S, FOREVER_NS),
+    ]
+    under_way = timeline(*(one for one in fault() if isinstance(one, FaultEvent) and one.phase != "reverted"))
+    assert [one.until_ns for one in spans(under_way, LINK)] == [3 * S]
 
 
 # --- nothing lost -----------------------------------------------------------------------------------------------------
