@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import time
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import msgspec
 
 from labs.telemetry.records import Missed, Record
 
+
+class _Stamped(msgspec.Struct, frozen=True):
+    """As much of a record as its time."""
+
+    t: int
+
+
 _ENCODER = msgspec.json.Encoder()
+_TIMES = msgspec.json.Decoder(_Stamped)
 
 
 class Writer:
@@ -32,6 +41,8 @@ class Writer:
         self.written = 0
         self.lost = 0
         _drop_torn_line(self._fd)
+        # What happened until then is in the file, or nobody was there to write it.
+        self._sure_ns = _last_time(self._fd, time.monotonic_ns())
 
     @property
     def full(self) -> bool:
@@ -65,13 +76,13 @@ class Writer:
         news = [self._confession(ready[0].t)] if self._missing else []
         if self._append(b"".join(_ENCODER.encode(record) + b"\n" for record in [*news, *ready])):
             self.written += len(ready) + len(news)
-            self._missing, self._last_ns = 0, last
+            self._missing, self._last_ns, self._sure_ns = 0, last, last
         else:
             self._missing += len(ready)
             self.lost += len(ready)
 
     def _confession(self, t: int) -> Missed:
-        return Missed(t=t, since=self._last_ns, because=self._because, count=self._missing)
+        return Missed(t=t, since=min(self._sure_ns, t), because=self._because, count=self._missing)
 
     def _append(self, data: bytes) -> bool:
         """All of it or nothing; False when there is no room."""
@@ -99,3 +110,13 @@ def _drop_torn_line(fd: int) -> None:
         at = first
     if at < size:
         os.ftruncate(fd, at)
+
+
+def _last_time(fd: int, now: int) -> int:
+    """When the last record was that a former writer has left; `now` where there is none, or none of this boot."""
+    size = os.fstat(fd).st_size
+    end = os.pread(fd, 65536, max(0, size - 65536)).rstrip(b"\n").rpartition(b"\n")[2]
+    try:
+        return min(_TIMES.decode(end).t, now)
+    except msgspec.MsgspecError:
+        return now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,30 @@ def test_a_full_disk_is_said_once_there_is_room(tmp_path: Path, monkeypatch: pyt
     (missed,) = read_timeline(tmp_path / "t").of(Missed)
     assert (missed.since, missed.count, missed.because) == (1, 2, "No space left on device")
     assert read_timeline(tmp_path / "t").torn == 0
+
+
+@pytest.mark.parametrize("left", [None, b'{"kind":"note","t":7,"text":"of one that was killed"}\n', b"no record\n"])
+def test_a_disk_that_is_full_from_the_start_is_said_from_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bytes | None
+) -> None:
+    """Nothing before it is missing; what a former writer could not write is, from its last record on."""
+    (tmp_path / "t").write_bytes(left or b"")
+    before = time.monotonic_ns()
+    writer = Writer(tmp_path / "t", hold_ns=0)
+    now = time.monotonic_ns()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        writer.add(note(now))
+        writer.write_until(now)
+    writer.add(note(now + 5))
+    writer.write_until(now + 5)
+    (missed,) = read_timeline(tmp_path / "t").of(Missed)
+    assert (missed.t, missed.count) == (now + 5, 1)
+    assert missed.since == 7 if left and left.startswith(b"{") else before <= missed.since <= now
 
 
 @pytest.mark.parametrize("left", [b"", b'{"kind":"note","t":1,"te', b'{"kind":"note"' + b"x" * 70_000])
