@@ -30,6 +30,8 @@ LEAD_NS = 2_000_000_000
 # From one try to the next: twice as long each time. A minute is little to wait for a fault that stays all the same.
 AGAIN_NS, MOST_AGAIN_NS = 1_000_000_000, 60_000_000_000
 BY = "the Recorder"
+# A try would inherit the Recorder's priority: one that makes itself ready comes after what is measured, then with it.
+READY_NICE, ACT_NICE = 5, 0
 LAST_WORDS = 4096  # bytes of what a try has said
 
 Register = Callable[[int, Callable[[], None]], None]
@@ -46,9 +48,15 @@ class _Try:
     said: IO[bytes]
     told: bool = False
 
+    def nice(self, value: int) -> None:
+        """Set how it stands behind others; where nobody may, or it is over, that is no reason against it."""
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.child.pid, value)
+
     def tell(self) -> None:
         """Give the word; one that has ended already says why by its end."""
         self.told = True
+        self.nice(ACT_NICE)
         with suppress(OSError):
             if self.child.stdin is not None:
                 self.child.stdin.write(b"now\n")
@@ -167,6 +175,7 @@ class FaultEnding:
                 cwd=Path(__file__).parents[1],
             )
             one.trying = _Try(child, os.pidfd_open(child.pid), said)
+            one.trying.nice(READY_NICE)
         except OSError as error:
             self._failures.append(_Failure(one, f"{self.argv[0]} cannot be started: {error}"))
             return

@@ -9,9 +9,7 @@ standard error when it could not.
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 
 from labs.errors import RailbedError
 from labs.fault_ending import BY
@@ -24,8 +22,6 @@ def main(lab_name: str, fault_id: str) -> int:
     try:
         lab = reach_lab(lab_name)
         if sys.stdin.readline():
-            with suppress(OSError):  # what is started again must not come before all else, as the Recorder does
-                os.setpriority(os.PRIO_PROCESS, 0, 0)
             injecting.revert(lab, fault_id, by=BY, missing_ok=True)
     except (RailbedError, OSError) as error:
         sys.stderr.write(str(error).splitlines()[0] + "\n")

@@ -133,3 +133,27 @@ def test_what_somebody_else_took_back_is_tried_no_more() -> None:
     loop.ending.look()
     assert number not in loop.ending._endings
     assert loop.ending.due_ns() is None
+
+
+def test_a_try_waits_behind_others_and_acts_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the Recorder's own priority is: what it starts would inherit that."""
+    set_to: list[int] = []
+    monkeypatch.setattr("os.setpriority", lambda _which, _pid, value: set_to.append(value))
+    number = a_fault(until_ns=time.monotonic_ns() + 1_000_000_000)
+    loop = Loop(a_try("read word; exit 1"))
+    loop.ending.look()
+    assert loop.until(lambda: loop.ending._endings[number].trying is not None)
+    assert set_to == [5]
+    assert loop.until(lambda: bool(loop.events))
+    assert set_to == [5, 0]
+
+
+def test_a_try_whose_priority_nobody_may_change_is_made_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.setpriority", refused)
+    a_fault()
+    loop = Loop(a_try("read word; exit 1"))
+    loop.ending.look()
+    assert loop.until(lambda: len(loop.events) == 2)
