@@ -85,6 +85,8 @@ class Recorder:
             self._inotify.add(index.lab_dir(told.lab), inotify.MODIFY | inotify.MOVED_TO): self._lab_changed,
         }
         self._began_ns = self._beat_due = self._sample_due = time.monotonic_ns()
+        # When it last began to wait, and the time before that: what is readable now was not so then.
+        self._entered_ns = self._listened_ns = self._began_ns
         self._unsettled_until = self._began_ns + UNSETTLED_NS
         self._engine_due = self._began_ns
 
@@ -92,11 +94,15 @@ class Recorder:
         """Have a source heard, from now on, whenever its descriptor is readable; one that fails rests for a beat."""
 
         def heard() -> None:
-            if not self._guard.call(source, call):
+            if not self._hear(source, call):
                 self._forget(fd)
                 self._rested.append((fd, heard))
 
         self._selector.register(fd, selectors.EVENT_READ, heard)
+
+    def _hear(self, source: str, call: Callable[[], None]) -> bool:
+        """Hear a source that says by its descriptor when it has something to say; False when it failed."""
+        return self._guard.call(source, call, since=self._listened_ns)
 
     def begin(self) -> None:
         """Write which time it is, and begin to listen."""
@@ -122,13 +128,14 @@ class Recorder:
         ending = self._endings.due_ns()
         due = min(self._beat_due, self._sample_due, self._beat_due if ending is None else ending)
         entered = time.monotonic_ns()
+        self._listened_ns, self._entered_ns = self._entered_ns, entered
         heard = self._selector.select(max(0, due - entered) / 1e9)
         now = time.monotonic_ns()
         if entered < due < now:
             self._beat.late(now - due)
         for key, _ in heard:
             if isinstance(key.data, Teller):
-                self._guard.call("what is told", partial(self._hear_teller, key.data, now))
+                self._hear("what is told", partial(self._hear_teller, key.data, now))
             else:
                 key.data()
         if now >= self._beat_due:
@@ -179,10 +186,10 @@ class Recorder:
 
     def _hear_everything(self) -> None:
         for name, kernel in self._kernels.items():
-            self._guard.call(f"the kernel of {name}", partial(self._hear_kernel, kernel))
+            self._hear(f"the kernel of {name}", partial(self._hear_kernel, kernel))
             if self._plan.nodes[name].log:
-                self._guard.call(f"the log of {name}", partial(self._hear_log, name))
-        self._guard.call("the container engine", self._hear_engine)
+                self._hear(f"the log of {name}", partial(self._hear_log, name))
+        self._hear("the container engine", self._hear_engine)
 
     def _answer(self, now: int) -> None:
         """Answer those who wait for what they told to be in the file."""
@@ -209,9 +216,9 @@ class Recorder:
     def _hear_files(self) -> None:
         for number, name in self._inotify.read():
             if number in self._folders:
-                self._guard.call(f"the file {name}", partial(self._folders[number], name))
+                self._hear(f"the file {name}", partial(self._folders[number], name))
             else:
-                self._guard.call("the log of a switch", partial(self._hear_numbered, number))
+                self._hear("the log of a switch", partial(self._hear_numbered, number))
 
     def _hear_numbered(self, number: int) -> None:
         self._take(self._logs.heard(number))
@@ -243,10 +250,11 @@ class Recorder:
     def _rescan(self) -> None:
         """Listen to the namespaces that the nodes have now."""
         for name, kernel in self._kernels.items():
-            if kernel.is_stale:
-                self._guard.call(f"the namespace of {name}", partial(self._listen_anew, name, kernel))
+            self._guard.call(f"the namespace of {name}", partial(self._keep_up, name, kernel))
 
-    def _listen_anew(self, name: str, kernel: KernelWatch) -> None:
+    def _keep_up(self, name: str, kernel: KernelWatch) -> None:
+        if not kernel.is_stale:
+            return
         self._leave(kernel)
         if kernel.open() and kernel.socket is not None:
             self._register(f"the kernel of {name}", kernel.socket.fileno(), partial(self._hear_kernel, kernel))
@@ -276,6 +284,7 @@ class Recorder:
         cadence = int(self._plan.cadence_s * 1e9)
         self._sample_due = max(self._sample_due + cadence, now)
         for name, kernel in self._kernels.items():
+            self._hear(f"the kernel of {name}", partial(self._hear_kernel, kernel))  # an overflow is no older than this
             self._guard.call(f"the counters of {name}", partial(self._sample_ports, kernel))
         self._guard.call("the soft ASIC", self._sample_queues)
         self._guard.call("the workstation", lambda: self._take([self._beat.sample()]))

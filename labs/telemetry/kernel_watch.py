@@ -39,6 +39,7 @@ class KernelWatch:
         self._was: tuple[int, int] | None = None
         self._counters = -1
         self._sequence = 0
+        self._read_ns = 0  # when it was last read, and said all that had happened by then
         self.socket: socket.socket | None = None
         self.end_fd: int | None = None
 
@@ -60,6 +61,7 @@ class KernelWatch:
         try:
             self.end_fd = _process_behind(path)
             was = self._now()
+            self._read_ns = time.monotonic_ns()
             with kernel.inside_netns(path):
                 self._counters = os.open("/proc/thread-self/net/dev", os.O_RDONLY | os.O_CLOEXEC)
                 self.socket = _listen()
@@ -110,18 +112,22 @@ class KernelWatch:
         yield from gone.values()
 
     def _heard(self) -> Iterator[AnyRecord]:
+        """An overflow is said before what still was in the queue: until the last read none can have been."""
         while self.socket is not None:
+            now = time.monotonic_ns()
             try:
                 datagram = self.socket.recv(1 << 18)
             except BlockingIOError:
+                self._read_ns = now
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     return
-                now = time.monotonic_ns()
-                yield Missed(t=now, since=now, because="its kernel's events overflowed", node=self._name)
+                because = "its kernel's events overflowed"
+                yield Missed(t=time.monotonic_ns(), since=self._read_ns, because=because, node=self._name)
                 self._ask(1)
                 continue
+            self._read_ns = now
             t = time.monotonic_ns()
             for dumped, seen in rtnetlink.heard(datagram):
                 yield from self._known.learn(t, dumped, seen)
