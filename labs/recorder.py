@@ -77,6 +77,7 @@ class Recorder:
         self._logs = LogWatch(told.nodes, self._inotify)
         self._engine = EngineWatch(told.engine, told.labels, told.since_s) if told.engine else None
         self._endings = FaultEnding(told.lab, partial(self._register, "the end of a fault"), self._forget)
+        self._journal_changed = True
         self._queues: QueueWatch | None = None
         self._beat = HostBeat()
         self._flushes: list[tuple[int, Teller]] = []
@@ -94,11 +95,16 @@ class Recorder:
         """Have a source heard, from now on, whenever its descriptor is readable; one that fails rests for a beat."""
 
         def heard() -> None:
-            if not self._hear(source, call):
+            if not self._hear(source, call) and self._is_heard(fd, heard):
                 self._forget(fd)
                 self._rested.append((fd, heard))
 
         self._selector.register(fd, selectors.EVENT_READ, heard)
+
+    def _is_heard(self, fd: int, by: Callable[[], None]) -> bool:
+        """Whether a descriptor is still that of a source: one that was closed may be another's by now."""
+        key = self._selector.get_map().get(fd)
+        return key is not None and key.data is by
 
     def _hear(self, source: str, call: Callable[[], None]) -> bool:
         """Hear a source that says by its descriptor when it has something to say; False when it failed."""
@@ -113,7 +119,7 @@ class Recorder:
         self._register("files", self._inotify.fd, self._hear_files)
         self._guard.call("the soft ASIC", self._queues_changed)
         self._rescan()
-        self._guard.call("the journal", self._endings.look)
+        self._look()
 
     def run(self) -> None:
         """Listen until the lab is gone."""
@@ -146,7 +152,8 @@ class Recorder:
         self._answer(now)
 
     def _listen_again(self, now: int) -> None:
-        """Open what is not listened to: a namespace that is new, an engine that was away, what had failed."""
+        """Hear what is not listened to: a namespace that is new, an engine that was away, what had failed."""
+        self._look()
         rested, self._rested = self._rested, []
         for fd, heard in rested:
             with suppress(KeyError, ValueError, OSError):  # closed meanwhile, or opened anew
@@ -215,10 +222,20 @@ class Recorder:
 
     def _hear_files(self) -> None:
         for number, name in self._inotify.read():
-            if number in self._folders:
+            if number == inotify.OVERFLOWED:
+                self._hear_all_files()
+            elif number in self._folders:
                 self._hear(f"the file {name}", partial(self._folders[number], name))
             else:
                 self._hear("the log of a switch", partial(self._hear_numbered, number))
+
+    def _hear_all_files(self) -> None:
+        """Nobody knows which files have changed."""
+        for name in (JOURNAL_FILE, listening.FILE):
+            self._hear(f"the file {name}", partial(self._lab_changed, name))
+        for name in self._logs.names:
+            self._hear(f"the log of {name}", partial(self._hear_log, name))
+        self._unsettled_until = time.monotonic_ns() + UNSETTLED_NS
 
     def _hear_numbered(self, number: int) -> None:
         self._take(self._logs.heard(number))
@@ -230,11 +247,17 @@ class Recorder:
 
     def _lab_changed(self, name: str) -> None:
         if name == JOURNAL_FILE:
-            self._endings.look()
+            self._journal_changed = True
+            self._look()
         elif name == listening.FILE:
             with suppress(OSError, msgspec.MsgspecError):
                 self._plan = listening.read(self._plan.lab)
                 self._queues_changed()
+
+    def _look(self) -> None:
+        """Take in what the journal says; where that fails, again with the next beat, as nothing else may change it."""
+        if self._journal_changed and self._hear("the journal", self._endings.look):
+            self._journal_changed = False
 
     def _queues_changed(self) -> None:
         self._queues = QueueWatch(self._plan.lab, self._plan.asic) if self._plan.asic else None
@@ -275,6 +298,8 @@ class Recorder:
         self._take(kernel.close(time.monotonic_ns()))
 
     def _forget(self, fd: int) -> None:
+        """Hear a descriptor no more, neither now nor after its rest: its number may be another's soon."""
+        self._rested = [(resting, heard) for resting, heard in self._rested if resting != fd]
         with suppress(KeyError, ValueError):
             self._selector.unregister(fd)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODIFY, CLOSE_WRITE, MOVED_TO, CREATE, DELETE = 0x2, 0x8, 0x80, 0x100, 0x200
+OVERFLOWED = -1  # the number of an event that says that others were lost
 _EVENT = struct.Struct("=iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from labs.telemetry.frr_log import Offset, session_event
@@ -28,6 +28,11 @@ class LogWatch:
             number = inotify.add(path.parent, MODIFY | CREATE | MOVED_TO)
             if number is not None:
                 self._numbers[number] = name
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The nodes that have a log."""
+        return self._nodes.keys()
 
     def heard(self, number: int) -> Iterator[SessionEvent]:
         """What the log behind a number of inotify's says that is new."""

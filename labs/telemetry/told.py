@@ -55,11 +55,14 @@ class ToldSocket:
         self.socket.listen(BACKLOG)
 
     def accept(self) -> Iterator[tuple[Teller, Record | Ask]]:
-        """Take in whoever is waiting, in order; yields what each has said so far."""
+        """Take in whoever is waiting, in order; yields what each has said so far.
+
+        Raises OSError where nobody can be taken in, as there is no descriptor left.
+        """
         while True:
             try:
                 connection, _ = self.socket.accept()
-            except (BlockingIOError, OSError):
+            except BlockingIOError:
                 return
             connection.setblocking(False)
             teller = Teller(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from labs import index
-from labs.journal import Change, boot_id
+from labs.fault_ending import FaultEnding
+from labs.journal import JOURNAL_FILE, Change, boot_id
+from labs.recorder import Recorder
 from labs.recording import _start, check_answers
 from labs.telemetry import listening, telling
 from labs.telemetry.listening import ListenedNode, Listening
@@ -302,3 +305,106 @@ def test_a_fault_that_somebody_took_back_is_left_alone(recording: Recording, fau
     due = time.monotonic() + 1.7
     wait_until("its time is over", time.monotonic, lambda now: now > due, within=5.0)
     assert failures(recording) == []
+
+
+def test_who_cannot_be_taken_in_is_heard_later(recording: Recording) -> None:
+    """No descriptor is left for a connection: that is missed, and whoever waits is heard once there is one again."""
+    child = recording.start()
+    recording.written()
+    subprocess.run(["prlimit", f"--pid={child.pid}", "--nofile=3:"], check=True)  # what is open stays open
+    telling.tell(LAB, note("waits"))
+    said = "its socket could not be heard: OSError: [Errno 24] Too many open files"
+    waited = wait_until(
+        "it says so",
+        lambda: [one.because for one in read_timeline(recording.file).of(Missed)],
+        lambda seen: said in seen,
+        within=20.0,
+    )
+    assert waited.held, waited.last
+    subprocess.run(["prlimit", f"--pid={child.pid}", "--nofile=1024:"], check=True)
+    assert "waits" in texts(recording.written())
+    assert child.poll() is None
+
+
+@pytest.fixture
+def recorder(recording: Recording) -> Iterator[Recorder]:
+    """One in this process, whose loop is the test."""
+    assert recording.run_dir.exists()
+    made = Recorder(listening.read(LAB))
+    made.begin()
+    yield made
+    made._socket.socket.close()
+    made._selector.close()
+    os.close(made._inotify.fd)
+
+
+class Looks:
+    """How often the journal was looked at, and how often in vain."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, in_vain: int = 0) -> None:
+        self.in_vain, self.count = in_vain, 0
+        monkeypatch.setattr(FaultEnding, "look", lambda _: self.look())
+
+    def look(self) -> None:
+        self.count += 1
+        if self.count <= self.in_vain:
+            raise OSError("no descriptor is left")
+
+
+def test_a_journal_that_could_not_be_read_is_read_with_the_next_beat(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(monkeypatch, in_vain=2)
+    recorder._listen_again(time.monotonic_ns())
+    assert looks.count == 0  # nothing has changed
+    recorder._lab_changed(JOURNAL_FILE)
+    for count in (2, 3, 3, 3):
+        recorder._listen_again(time.monotonic_ns())
+        assert looks.count == count
+
+
+def test_events_of_files_that_were_lost_are_made_up_for(
+    recorder: Recorder, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's queue of them overflows: the journal and every log are read, whatever has changed."""
+    looks = Looks(monkeypatch)
+    line = "%ADJCHANGE: neighbor 10.0.0.1(spine1) in vrf default Down Interface down"
+    with recording.log.open("a") as log:
+        log.write(f"{datetime.now(UTC):%Y/%m/%d %H:%M:%S.%f} BGP: [X] {line}\n")
+    monkeypatch.setattr(recorder._inotify, "read", lambda: [(-1, "")])
+    recorder._hear_files()
+    assert looks.count == 1
+    recorder._writer.write_all()
+    assert [one.state for one in read_timeline(recording.file).of(SessionEvent)] == ["Down"]
+
+
+def test_a_source_that_was_closed_while_it_rested_is_not_heard_again(recorder: Recorder) -> None:
+    """Its descriptor's number may be another's by then."""
+
+    def fails() -> None:
+        raise OSError("gone")
+
+    fd, other = os.pipe()
+    recorder._register("a pipe", fd, fails)
+    os.close(other)
+    recorder._beat_due = time.monotonic_ns() + 10**9
+    recorder._turn()
+    assert [resting for resting, _ in recorder._rested] == [fd]
+    recorder._forget(fd)
+    assert recorder._rested == []
+    os.close(fd)
+
+
+def test_a_source_that_closes_itself_and_fails_does_not_rest(recorder: Recorder) -> None:
+    fd, other = os.pipe()
+
+    def fails() -> None:
+        recorder._forget(fd)
+        raise OSError("gone")
+
+    recorder._register("a pipe", fd, fails)
+    os.close(other)
+    recorder._beat_due = time.monotonic_ns() + 10**9
+    recorder._turn()
+    assert recorder._rested == []
+    os.close(fd)
