@@ -147,9 +147,14 @@ class FaultEnding:
     def _begin(self, timer: Timer) -> None:
         fd = holder(timer, is_process)
         gone = timer.by is not None and fd is None
-        one = self._endings[timer.id] = _Ending(timer, fd, time.monotonic_ns() if gone else timer.until_ns)
+        one = _Ending(timer, fd, time.monotonic_ns() if gone else timer.until_ns)
         if fd is not None:
-            self.register(fd, lambda: self._orphaned(one))
+            try:
+                self.register(fd, lambda: self._orphaned(one))
+            except BaseException:
+                os.close(fd)
+                raise
+        self._endings[timer.id] = one  # at last: what failed before is begun anew with the next look
 
     def _orphaned(self, one: _Ending) -> None:
         one.due_ns = time.monotonic_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from labs.journal import Entry, boot_id
 
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 IsProcess = Callable[[Mapping[str, object]], bool]
 
 
@@ -43,13 +45,16 @@ def timers(entries: Iterable[Entry], boot: str | None = None) -> tuple[Timer, ..
 def holder(timer: Timer, is_process: IsProcess) -> int | None:
     """A descriptor that becomes readable when a timer's holder ends; None when it has ended, or there is none.
 
-    The process is looked at again once it is held: its pid may have gone to another one in between.
+    The process is looked at again once it is held: its pid may have gone to another one in between. Raises OSError
+    where the workstation has no room to hold one: that says nothing of the process.
     """
     if timer.by is None:
         return None
     try:
         fd = os.pidfd_open(int(str(timer.by["pid"])))
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
         return None
     if is_process(timer.by):
         return fd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from labs import fault_ending, index
 from labs.fault_ending import FaultEnding
 from labs.journal import Change, boot_id
 from labs.telemetry.records import FaultEvent
+from labs.undo import identity
 from labs.waiting import wait_until
 
 LAB = "ending"
@@ -157,3 +159,20 @@ def test_a_try_whose_priority_nobody_may_change_is_made_all_the_same(monkeypatch
     loop = Loop(a_try("read word; exit 1"))
     loop.ending.look()
     assert loop.until(lambda: len(loop.events) == 2)
+
+
+def test_a_holder_that_could_not_be_watched_is_with_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = a_fault(until_ns=None, by=identity(os.getpid()))
+    loop = Loop(a_try("read word; exit 1"))
+
+    def refused(fd: int, call: Callable[[], None]) -> None:
+        raise OSError(f"no room to hear of {fd} by {call}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.ending, "register", refused)
+        with pytest.raises(OSError, match="no room"):
+            loop.ending.look()
+    assert not loop.ending._endings
+    loop.ending.look()
+    assert len(loop.selector.get_map()) == 1
+    assert loop.ending._endings[number].due_ns is None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+import pytest
 
 from labs.journal import Change, Entry
 from labs.telemetry.timers import holder, timers
@@ -38,3 +41,15 @@ def test_a_holder_is_held_only_while_it_is_that_process() -> None:
     gone = timers([entry(3, by={"pid": 2**22 + 1})], "b")[0]
     assert holder(gone, lambda _: True) is None
     assert holder(timers([entry(2, until_ns=7)], "b")[0], lambda _: True) is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_workstation_without_room_does_not_make_a_holder_gone(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its fault would be taken back under its hands."""
+
+    def refused(pid: int) -> int:
+        raise OSError(number, os.strerror(number), pid)
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        holder(timers([entry(3, by=SELF)], "b")[0], lambda _: True)
