@@ -47,14 +47,14 @@ class PlaysScenario:
     def verify(self, wanted: int = 1) -> Repeats:
         """Play it, and assert every claim of every run that counts.
 
-        Raises RunInvalid when too few count, LabError for a testbed in trouble.
+        Raises RunInvalid when too few count, LabError for a testbed in trouble before any claim was false.
         """
         found = self.play(wanted)
-        if found.trouble is not None:
-            raise found.trouble
         false = [str(one.verdict) for run in found.runs for one in run.judged if one.outcome == "failed"]
         if false:
             pytest.fail(f"{self.scenario.name}: {found}\n" + "\n".join(false), pytrace=False)
+        if found.trouble is not None:
+            raise found.trouble
         if found.exit_code == RunInvalid.exit_code:
             raise RunInvalid(f"{self.scenario.name}: {found}: {found.invalid_because}")
         return found

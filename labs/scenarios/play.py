@@ -48,9 +48,9 @@ Keeps = Callable[["Judged"], bool]
 
 
 class Outcome(StrEnum):
-    """What a run says: a claim that is false and valid weighs more than others that prove nothing.
+    """What a run says: a claim that is false and valid weighs more than what proves nothing, and than trouble after it.
 
-    A testbed in trouble says nothing at all.
+    Otherwise a testbed in trouble says nothing at all.
     """
 
     HELD = "held"
@@ -107,11 +107,11 @@ class Run:
     @property
     def outcome(self) -> Outcome:
         """What all claims say together."""
-        if self.trouble is not None:
-            return Outcome.ERROR
         found = {one.outcome for one in self.judged}
         if Outcome.FAILED in found:
             return Outcome.FAILED
+        if self.trouble is not None:
+            return Outcome.ERROR
         return Outcome.INVALID if self.spoilt_because or Outcome.INVALID in found else Outcome.HELD
 
     @property
@@ -174,11 +174,11 @@ class Repeats:
 
     @property
     def exit_code(self) -> int:
-        """0 held, 1 a claim is false, 2 the testbed is in trouble, 3 too few runs count."""
-        if self.trouble is not None:
-            return self.trouble.exit_code
+        """0 held, 1 a claim is false, 2 the testbed is in trouble, 3 too few runs count; 1 before all others."""
         if self.failed:
             return 1
+        if self.trouble is not None:
+            return self.trouble.exit_code
         return 0 if self.valid >= self.wanted else 3
 
     @property

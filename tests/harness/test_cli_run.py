@@ -219,6 +219,28 @@ def test_trouble_in_the_middle_of_a_run_leaves_all_files(
     assert index.names() == ()
 
 
+def test_a_false_claim_goes_before_trouble_that_follows(
+    tmp_path: Path, capsys: Capture, says: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an INVALID one does not."""
+    says(FALSE)
+
+    def troubled(_run: Underway, _step: WaitStep) -> Verdict:
+        raise NotReady("leaf1: zebra does not answer")
+
+    monkeypatch.setattr(conditions, "CONDITIONS", {**conditions.CONDITIONS, "sessions_up": troubled})
+    steps = "  - {claim: converged}\n  - {wait: sessions_up}\n"
+    (tmp_path / "cut.yaml").write_text(SOUND.partition("  -")[0] + steps)
+    said = played(capsys, "cut.yaml", "--repeat", "3", "--junit", "out.xml", "--markdown", "out.md", code=1)
+    assert "1 valid of at most 4 started, 1 failed, the last ended by trouble with the testbed" in said.err
+    assert "leaf1: zebra does not answer" in said.err
+    suite = next(ET.parse(tmp_path / "out.xml").getroot().iter("testsuite"))
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == ("1", "1")
+    assert (tmp_path / "out.md").read_text().startswith("# cut: FALSE\n")
+    says(UNSURE)
+    played(capsys, "cut.yaml", code=2)
+
+
 def test_names_in_junit_do_not_repeat(tmp_path: Path, capsys: Capture, says: Callable[..., Script]) -> None:
     says(HELD)
     steps = "  - {claim: converged}\n  - {claim: routes_match, within: 1s}\n  - {claim: converged}\n"
