@@ -81,6 +81,15 @@ def check_course(scenario: Scenario, error: Refused) -> None:
         _follow(course, step)
     if not scenario.claims:
         raise error(scenario.steps[-1], "", "found no claim in any step", "at least one step with claim: NAME")
+    _check_finished(course, scenario)
+
+
+def _check_finished(course: _Course, scenario: Scenario) -> None:
+    """Refuse what still runs at the end: nobody would ever look at how it came out."""
+    for step in scenario.steps:
+        if isinstance(step, TrafficStep | ProbeStep) and course.running[step.name]:
+            key = "probe" if isinstance(step, ProbeStep) else "traffic"
+            raise course.error(step, key, f"found {step.name!r}, which is never finished", f"finish: {step.name}")
 
 
 def _follow(course: _Course, step: Step) -> None:

@@ -47,6 +47,7 @@ def test_defaults_of_traffic(tmp_path: Path) -> None:
         tmp_path,
         "{traffic: one, pattern: all_reduce, size: 256K}",
         "{traffic: two, pattern: all_reduce, size: 256K, background: true}",
+        "{finish: two}",
     )
     one, two = (step for step in load_scenario(str(path))[0].steps if isinstance(step, TrafficStep))
     assert (one.iterations, one.warmup, one.background, one.size) == (1, 1, False, 256 * 1024)
@@ -85,8 +86,9 @@ def test_a_link_may_be_named_from_either_end(tmp_path: Path) -> None:
         tmp_path,
         '{probe: seen, around: "spine1:leaf1"}',
         '{fault: blackhole, name: hole, target: "spine1:leaf1", from: spine1}',
+        "{finish: seen}",
     )
-    probe, fault, _ = load_scenario(str(path))[0].steps
+    probe, fault, *_ = load_scenario(str(path))[0].steps
     assert isinstance(probe, ProbeStep)
     assert isinstance(fault, FaultStep)
     assert (probe.around, fault.target, fault.sender) == ("leaf1:spine1", "leaf1:spine1", "spine1")
