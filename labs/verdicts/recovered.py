@@ -190,6 +190,7 @@ def nothing_lost(timeline: Timeline, target: Link | Node | str, *, fault_id: str
             tuple(str(one) for one in lost)[:MOST_ROWS],
         ),
         budget_s=_limit(BFD_S, held=not lost),
+        watched=True,
     )
     unseen = no_witness(timeline, name, turns, within=None) or not_all_heard(timeline, turns, within=None)
     if unseen:

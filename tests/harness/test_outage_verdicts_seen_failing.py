@@ -23,8 +23,10 @@ from labs.telemetry.records import (
     RouteEvent,
     SessionEvent,
 )
+from labs.telemetry.samples import ClockSample, HostSample
 from labs.telemetry.timeline import Timeline, timeline_of
 from labs.verdicts import Verdict
+from labs.verdicts.certified import Seen, certify
 from labs.verdicts.detected import detected_within
 from labs.verdicts.outage import FOREVER_NS, Outage, Turn, outages, same_place, spans
 from labs.verdicts.recovered import came_back, each_failure, nothing_lost, recovered
@@ -487,6 +489,13 @@ def test_a_packet_lost_while_daemons_got_no_time_is_no_finding() -> None:
     starved = HostRecord(t=2 * S, duration_s=1.5, steal=0.0, steal_worst=0.0, starved_s=0.1)
     said = timeline(*fault(), *OWN, gap("own", S, S + MS, 1), starved)
     assert "starved" in because(nothing_lost(said, LINK))
+
+
+def test_loss_is_judged_by_the_workstation_at_its_fault_not_by_the_runs_worst_moment() -> None:
+    starved = Seen(HostSample(duration_s=60.0, steal=0.0, starved_s=5.0), ClockSample(60.0, 0.0))
+    lost = nothing_lost(timeline(*fault(), *OWN, gap("own", S, S + MS, 1), CALM), LINK)
+    for verdict in (lost, recovered(timeline_of(SOUND), LINK, within=0.1)):
+        assert not certify(verdict, starved)
 
 
 def test_no_loss_where_nothing_was_probed_proves_nothing() -> None:
