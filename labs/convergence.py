@@ -86,11 +86,18 @@ def _expected(fabric: Fabric, spec: LabSpec) -> RouteTables:
         raise CapabilityMissing("oracle", unknown.because) from None
 
 
-def wait_routes(fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float) -> Verdict:
-    """Wait until every switch of `fabric` forwards exactly as the oracle says. Raises NotReady, CapabilityMissing."""
+def wait_routes(
+    fabric: Fabric, nodes: Mapping[str, LiveNode], spec: LabSpec, *, within: float, grace: bool = True
+) -> Verdict:
+    """Wait until every switch of `fabric` forwards exactly as the oracle says. Raises NotReady, CapabilityMissing.
+
+    `grace`: past the deadline, look on for GRACE_S; not for who expects that they never do.
+    """
     watch = _Progressing(_expected(fabric, spec), nodes)
     with HostWatch() as host:
-        waited = wait_until("routes match", watch.probe, lambda behind: not behind, within=within, grace=GRACE_S)
+        waited = wait_until(
+            "routes match", watch.probe, lambda behind: not behind, within=within, grace=GRACE_S if grace else 0.0
+        )
     verdict = routes_match(watch.expected, watch.look_again())
     return vouch(_on_time(replace(verdict, budget_s=within), waited), host.sample(), took_s=waited.took_s)
 

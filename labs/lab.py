@@ -277,9 +277,15 @@ class Lab:
         within *= self.timeout_scale
         return wait_converged(self.fabric, self.nodes, self.rendered.spec, within=within, progress=progress)
 
-    def wait_routes_match(self, fabric: Fabric | None = None, *, within: float = CONVERGE_WITHIN) -> Verdict:
-        """Wait until every switch forwards as the oracle says for `fabric`, by default the lab's own design."""
-        return wait_routes(fabric or self.fabric, self.nodes, self.rendered.spec, within=within * self.timeout_scale)
+    def wait_routes_match(
+        self, fabric: Fabric | None = None, *, within: float = CONVERGE_WITHIN, grace: bool = True
+    ) -> Verdict:
+        """Wait until every switch forwards as the oracle says for `fabric`, by default the lab's own design.
+
+        `grace`: where they do not in time, look on for some seconds, to say by how much it was missed.
+        """
+        scaled = within * self.timeout_scale
+        return wait_routes(fabric or self.fabric, self.nodes, self.rendered.spec, within=scaled, grace=grace)
 
     def stop(self, node: str | Node) -> None:
         """Cut a node's power: its processes are gone and its neighbours lose carrier."""

@@ -65,6 +65,21 @@ def test_progress(ring: Ring, held: bool) -> None:
     assert (found.held, found.valid) == (held, True)
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_only_a_claim_that_should_hold_is_told_how_late_it_came(holds: bool) -> None:
+    asked: list[bool] = []
+
+    def wait_routes_match(_fabric: object, *, within: float, grace: bool) -> Verdict:
+        del within
+        asked.append(grace)
+        return FAIR
+
+    under_way = run(without=lambda _names: None)
+    cast("Any", under_way).lab.wait_routes_match = wait_routes_match
+    CLAIMS["routes_match"](under_way, ClaimStep(claim="routes_match", numbers={"within": 1.0}, holds=holds))
+    assert asked == [holds]
+
+
 @pytest.mark.parametrize(
     ("found", "host", "held"), [(SLOW, "host2", True), (SLOW, "host1", False), (FAIR, "host2", False)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,14 @@ def test_routes_that_do_not_come_are_listed(lab: Lab, broken: Break) -> None:
     assert verdict.evidence.summary.startswith("routes match: not within 0.05 s")
     assert any(row.startswith("leaf1: ") and "missing eth1 (has eth2)" in row for row in verdict.evidence.rows)
     assert not any(row.startswith("leaf1: ") and "missing eth2" in row for row in verdict.evidence.rows)
+
+
+def test_without_grace_nobody_looks_past_the_deadline(lab: Lab, broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(links_down=["leaf1:spine1"])
+    monkeypatch.setattr(convergence, "GRACE_S", 60.0)
+    began = time.monotonic()
+    assert not lab.wait_routes_match(within=0.05, grace=False).held
+    assert time.monotonic() - began < 30
 
 
 def test_routes_that_come_late_say_by_how_much(lab: Lab, broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
