@@ -42,6 +42,7 @@ from labs.verdicts.ended import came_to_its_end
 
 # A session that failed its first attempt tries again after its connect timer, 10 s; a node that boots takes as long.
 RESTORED_WITHIN_S = 60.0
+RESTORED = "state_restored"
 
 Tells = Callable[["Judged"], None]
 Keeps = Callable[["Judged"], bool]
@@ -210,7 +211,7 @@ def repeat(
     told: Tells = lambda _: None,
     after: Callable[[Repeats], None] = lambda _: None,
 ) -> Repeats:
-    """Play a scenario until `wanted` runs count, or too many do not. One that leaves the lab changed is the last.
+    """Play a scenario until `wanted` runs count, or too many do not. One that may have changed the lab is the last.
 
     Args:
         seed: what each run's own seed derives from.
@@ -225,11 +226,14 @@ def repeat(
         run = play(lab, scenario, number=number, seed=derived_seed(seed, f"run/{number}"), told=told)
         found = replace(found, runs=(*found.runs, run))
         after(found)
-        if run.trouble is not None or any(
-            one.name == "state_restored" and one.outcome is Outcome.FAILED for one in run.judged
-        ):
+        if run.trouble is not None or not _as_it_was(run):
             break
     return found
+
+
+def _as_it_was(run: Run) -> bool:
+    """Whether the next run begins on the same lab, as far as anybody can tell."""
+    return all(one.outcome is Outcome.HELD for one in run.judged if one.name == RESTORED)
 
 
 def play(lab: Lab, scenario: Scenario, *, seed: int, number: int = 1, told: Tells = lambda _: None) -> Run:
@@ -256,7 +260,7 @@ def play(lab: Lab, scenario: Scenario, *, seed: int, number: int = 1, told: Tell
         with certified(lab) as watch:
             spoilt, faulted = _steps(lab, scenario, seed, watch, keep)
             if faulted or (spoilt and injecting.to_be_compared(lab.name)):
-                keep(Judged("state_restored", None, injecting.state_restored(lab, RESTORED_WITHIN_S)))
+                keep(Judged(RESTORED, None, watch.vouch(injecting.state_restored(lab, RESTORED_WITHIN_S))))
             seen = watch.seen()
     except RailbedError as error:
         trouble = error

@@ -372,6 +372,20 @@ def test_faults_end_with_the_run(tmp_path: Path, capsys: Capture, monkeypatch: p
     monkeypatch.setattr(injecting, "state_restored", lambda *_: FALSE)
     said = played(capsys, "cut.yaml", "--repeat", "3", code=1)
     assert "1 valid of at most 4 started, 1 failed" in said.err  # the next would begin on another lab
+    monkeypatch.setattr(injecting, "state_restored", lambda *_: UNSURE)
+    said = played(capsys, "cut.yaml", "--repeat", "3", code=3)
+    assert "0 valid of at most 4 started, none failed" in said.err
+
+    class Starved(HostWatch):
+        def sample(self) -> HostSample:
+            return HostSample(duration_s=1.0, steal=0.5, starved_s=0.0)
+
+    monkeypatch.setattr(labs.certifying, "HostWatch", Starved)
+    monkeypatch.setattr(injecting, "state_restored", lambda *_: FALSE)
+    assert (
+        "INVALID state_restored: not seen (the workstation was starved: steal 50%"
+        in played(capsys, "cut.yaml", code=3).out
+    )
 
 
 def test_on_a_running_lab(capsys: Capture, file: Path, says: Callable[..., Script]) -> None:
