@@ -255,23 +255,10 @@ def each_failure(
         )
         if unseen or not seen:
             found.append(Repeat(0.0, unseen or "no flow was probed"))
-        else:
-            found.append(_repeat(timeline, turn, max(seen, key=lambda one: (one.most_s, one.blind_s)), budget_s))
+            continue
+        kept = _not_too_short(_by_flows(timeline, "in time", seen, [turn], budget_s), [turn], budget_s)
+        found.append(Repeat(max(one.most_s for one in seen), kept.invalid_because))
     return tuple(found)
-
-
-def _repeat(timeline: Timeline, turn: Span, longest: Outage, budget_s: float) -> Repeat:
-    if not longest.lost and longest.crosses and longest.blind_s > budget_s:
-        return Repeat(longest.most_s, f"the probe was blind for {_ms(longest.blind_s)}")
-    if longest.most_s <= budget_s:
-        too_short = "the fault went before the limit was over"
-        return Repeat(longest.most_s, too_short if _too_short(turn, budget_s) else None)
-    if longest.least_s <= budget_s:
-        return Repeat(longest.most_s, f"out {_ms(longest.least_s)} to {_ms(longest.most_s)}: a late sender")
-    if beyond_doubt(timeline, [turn], longest.least_s, budget_s):
-        return Repeat(longest.most_s)
-    broken = Verdict("in time", held=False, evidence=Evidence(str(longest)), budget_s=budget_s)
-    return Repeat(longest.most_s, certified(broken, timeline, [turn]).invalid_because)
 
 
 def _limit(budget_s: float, *, held: bool) -> float | None:
