@@ -17,12 +17,15 @@ from labs.verdicts.cabling import wired_as_planned
 from labs.verdicts.detected import detected_within
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
 from labs.verdicts.pfc import lossless, pause_share
-from labs.verdicts.recovered import came_back, nothing_lost, recovered
+from labs.verdicts.recovered import TOO_EARLY, came_back, nothing_lost, recovered
 from labs.verdicts.signals import marks_before_pauses
 from labs.verdicts.storm import may_be_paused, storm_spread
 from labs.verdicts.switch_queues import no_storms
+from labs.waiting import wait_until
 
 Judges = Callable[[Underway, ClaimStep], Verdict]
+# By default the Recorder writes down that it was there every second.
+RECORDED_S = 5.0
 
 
 def judge(run: Underway, step: ClaimStep) -> Verdict:
@@ -146,8 +149,16 @@ def _recovered(run: Underway, step: ClaimStep) -> Verdict:
 
 
 def _came_back(run: Underway, step: ClaimStep) -> Verdict:
-    fault = _fault(run, step)
-    return came_back(run.timeline(), fault.target, within=step.numbers["within"], fault_id=fault.id)
+    """Looked for until the limit is over: before that nobody can say that a flow does not come back."""
+    fault, within = _fault(run, step), step.numbers["within"]
+    waited = wait_until(
+        "every flow is back, or had its time",
+        lambda: came_back(run.timeline(), fault.target, within=within, fault_id=fault.id),
+        lambda seen: seen.invalid_because != TOO_EARLY,
+        within=within + RECORDED_S,
+        most=1.0,
+    )
+    return waited.last
 
 
 def _no_loss(run: Underway, step: ClaimStep) -> Verdict:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from labs.telemetry.records import HostRecord, SessionEvent
+from labs.telemetry.records import SessionEvent
 from labs.telemetry.timeline import Timeline
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.outage import NS, Span, Turn, ends_of, spans, undirected
 from labs.verdicts.recovered import beyond_doubt, certified
-from labs.verdicts.unheard import not_all_heard
+from labs.verdicts.unheard import heard_for_s, not_all_heard
 from topologies.fabric import Fabric, Link, Node
 
 # What the scheduler of a workstation may add to a protocol's timer (V19).
@@ -56,7 +56,7 @@ def detected_within(
         else:
             took.append(((t - turn.made_ns) / NS, (t - turn.began_ns) / NS))
     summary = f"{len(took)} of {len(turns)} faults were told of by {protocol}"
-    if not turns or not all(_was_up(sessions, turn) and _heard_for_s(timeline, turn) > allowed for turn in missed):
+    if not turns or not all(_was_up(sessions, turn) and heard_for_s(timeline, turn) > allowed for turn in missed):
         return Verdict(claim, False, Evidence(summary), budget_s=most).invalid(summary)
     judged = [replace(one, until_ns=min(one.until_ns, one.made_ns + int(allowed * NS))) for one in turns]
     unheard = not_all_heard(timeline, judged, within=allowed)
@@ -69,7 +69,7 @@ def detected_within(
     summary = stayed if missed else f"detected after {', '.join(map(str, after_s))} s"
     evidence = Evidence(summary, {"faults": len(took), "missed": len(missed), "after_s": after_s})
     verdict = Verdict(claim, held, evidence, budget_s=most, watched=True)
-    sure = any(beyond_doubt(timeline, [one], _heard_for_s(timeline, one), allowed) for one in missed)
+    sure = any(beyond_doubt(timeline, [one], heard_for_s(timeline, one), allowed) for one in missed)
     return verdict if held or sure else certified(verdict, timeline, turns)
 
 
@@ -89,14 +89,3 @@ def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:
     """
     before = {(one.node, one.peer): one.up for one in sessions if one.t < turn.began_ns}
     return any(before.values()) if before else bool(sessions)
-
-
-def _heard_for_s(timeline: Timeline, turn: Span) -> float:
-    """For how long a fault stayed as far as the Recorder was there to listen: until its last record of the workstation.
-
-    A Recorder of which no such record reaches back to before the fault was not there when it came.
-    """
-    watched = [one.t for one in timeline.of(HostRecord)]
-    if not any(one.t - one.duration_s * NS <= turn.began_ns for one in timeline.of(HostRecord)):
-        return 0.0
-    return max(0.0, (min(turn.until_ns, watched[-1]) - turn.made_ns) / NS)

@@ -13,11 +13,12 @@ from labs.verdicts.health import STARVED_SHARE, STEAL_MOST, TICK_S
 from labs.verdicts.outage import AHEAD_NS, NS, Outage, Span, Turn, flows, outages, spans
 from labs.verdicts.probed import no_witness
 from labs.verdicts.repeats import Repeat
-from labs.verdicts.unheard import not_all_heard
+from labs.verdicts.unheard import heard_for_s, not_all_heard
 from topologies.fabric import Link, Node
 
 MOST_ROWS = 16
 BFD_S = 0.9  # 300 ms x 3
+TOO_EARLY = "judged before the limit was over"
 
 
 def recovered(
@@ -130,7 +131,8 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float, f
     """Judge that once the fault was gone every flow that crosses it was back on its path within `within` seconds.
 
     A flow is back when each switch on its path has the path's port in its route again. Invalid when the fault did not
-    come and go, or no probed flow crosses it, or none of them ever left; and as `recovered` when it took too long.
+    come and go, or no probed flow crosses it, or none of them ever left; as `recovered` when it took too long; and
+    where one is not back, and the limit is not over when the record ends (`TOO_EARLY`), or when the next fault comes.
     """
     name = str(target)
     turns = [one for one in spans(timeline, name, fault_id) if one.turn is Turn.RESTORATION]
@@ -164,7 +166,18 @@ def came_back(timeline: Timeline, target: Link | Node | str, *, within: float, f
         return verdict.invalid("no change of a route was heard")
     if verdict.held and all(one.rebalance_s == 0.0 for one in found):
         return verdict.invalid("no route of a flow that crosses it had left its path: nothing could come back")
+    late = any(one.rebalance_s is not None for one in away)
+    if not verdict.held and not late and (because := _too_early(timeline, turns, within)):
+        return verdict.invalid(because)
     return verdict if verdict.held else certified(verdict, timeline, turns)
+
+
+def _too_early(timeline: Timeline, turns: Sequence[Span], within: float) -> str | None:
+    """Why what is not there yet may still come in time; None where the limit is over."""
+    if any((turn.until_ns - turn.made_ns) / NS < within for turn in turns):
+        return "the next fault came before the limit was over"
+    watched = bool(timeline.of(HostRecord))  # where nobody watched, that is why nothing is known
+    return TOO_EARLY if watched and any(heard_for_s(timeline, turn) < within for turn in turns) else None
 
 
 def nothing_lost(timeline: Timeline, target: Link | Node | str, *, fault_id: str | None = None) -> Verdict:

@@ -27,6 +27,18 @@ def not_all_heard(timeline: Timeline, turns: Sequence[Span], *, within: float | 
     return None
 
 
+def heard_for_s(timeline: Timeline, turn: Span) -> float:
+    """For how long after a turn of a fault the Recorder was there to listen: until its last record of the workstation.
+
+    No longer than until the next one. A Recorder of which no such record reaches back to before the turn was not there
+    when it came.
+    """
+    watched = [one.t for one in timeline.of(HostRecord)]
+    if not any(one.t - one.duration_s * NS <= turn.began_ns for one in timeline.of(HostRecord)):
+        return 0.0
+    return max(0.0, (min(turn.until_ns, watched[-1]) - turn.made_ns) / NS)
+
+
 def _judged_until(turn: Span, within: float | None) -> int:
     """A fault is judged for as long as it lasts: flows may be out at any time of it."""
     if turn.turn is Turn.FAILURE and turn.until_ns != FOREVER_NS:

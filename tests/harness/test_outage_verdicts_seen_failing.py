@@ -29,7 +29,7 @@ from labs.verdicts import Verdict
 from labs.verdicts.certified import Seen, certify
 from labs.verdicts.detected import detected_within
 from labs.verdicts.outage import FOREVER_NS, Outage, Turn, outages, same_place, spans
-from labs.verdicts.recovered import came_back, each_failure, nothing_lost, recovered
+from labs.verdicts.recovered import TOO_EARLY, came_back, each_failure, nothing_lost, recovered
 from labs.verdicts.repeats import Repeat, kept_in, percentile, percentile_between, proven_share, spread
 from topologies.builders import leaf_spine
 
@@ -440,16 +440,30 @@ def test_flows_come_back_to_their_paths() -> None:
 
 def test_a_route_that_stays_away_is_seen_failing() -> None:
     kept = [one for one in SOUND if not (isinstance(one, RouteEvent) and one.node == "leaf2" and one.t > 3 * S)]
-    verdict = came_back(timeline_of(kept), LINK, within=5.0)
+    verdict = came_back(timeline(*kept, replace(CALM, t=9 * S, duration_s=5.0)), LINK, within=5.0)
     assert not verdict
     assert verdict.evidence.numbers["away"] == 1
+
+
+def test_what_may_still_come_back_is_not_seen_failing() -> None:
+    """The record ends 1 s after the fault, or the next one comes 2 s after it."""
+    kept = [one for one in SOUND if not (isinstance(one, RouteEvent) and one.node == "leaf2" and one.t > 3 * S)]
+    heard = replace(CALM, t=9 * S, duration_s=5.0)
+    assert because(came_back(timeline_of(kept), LINK, within=5.0)) == TOO_EARLY
+    assert not came_back(timeline_of(kept), LINK, within=0.9)
+    again = fault(begin=5 * S, end=7 * S, number="f2")
+    assert "the next fault came" in because(came_back(timeline(*kept, *again, heard), LINK, within=5.0, fault_id="f1"))
+    assert not came_back(timeline(*kept, *again, heard), LINK, within=1.9, fault_id="f1")
+    assert came_back(timeline_of(SOUND), LINK, within=5.0)
 
 
 def test_what_never_left_cannot_come_back() -> None:
     stayed = RouteEvent(t=3 * S + 100 * MS, node="leaf1", prefix="10.2/31", ports=("eth1", "eth2"))
     said = timeline(*fault(), *OWN, stayed, CALM)
     assert "nothing could come back" in because(came_back(said, LINK, within=5.0))
-    silent = timeline(*fault(), *OWN, stayed, gap("own", 3 * S + 10 * MS, 0, 9000), CALM)
+    silent = timeline(
+        *fault(), *OWN, stayed, gap("own", 3 * S + 10 * MS, 0, 9000), replace(CALM, t=9 * S, duration_s=8.5)
+    )
     assert not came_back(silent, LINK, within=5.0)
     assert came_back(timeline(*fault(), *OWN, *FAR, *EVENTS[2:3], stayed, CALM), LINK, within=5.0)  # one of two left
 

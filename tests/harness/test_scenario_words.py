@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from labs.scenarios import conditions
+from labs.scenarios import claims, conditions
 from labs.scenarios.claims import CLAIMS, waited_for
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep, WaitStep
 from labs.verdicts import Evidence, Verdict
+from labs.verdicts.recovered import TOO_EARLY
 from labs.verdicts.signals import Signalled
 
 SLOW = Verdict("no rank makes the others wait", False, Evidence("one does", {"worst": "rank 1 on host2"}))
@@ -63,6 +64,21 @@ def run(**what: Any) -> Underway:
 def test_progress(ring: Ring, held: bool) -> None:
     found = conditions.wait(run(running={"ring": ring}), WaitStep(condition="progress", of="ring", within_s=0.2))
     assert (found.held, found.valid) == (held, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "looks"),
+    [([FAIR], 1), ([SLOW], 1), ([SLOW.invalid(TOO_EARLY), SLOW.invalid(TOO_EARLY), SLOW], 3)],
+)
+def test_came_back_is_looked_for_until_its_limit_is_over(
+    monkeypatch: pytest.MonkeyPatch, said: list[Verdict], looks: int
+) -> None:
+    left = list(said)
+    monkeypatch.setattr(claims, "came_back", lambda *_, **__: left.pop(0))
+    fault = SimpleNamespace(target="leaf1:spine1", id="f1")
+    under_way = run(timeline=lambda: None, faults={"cut": fault})
+    verdict = CLAIMS["came_back"](under_way, ClaimStep(claim="came_back", of="cut", numbers={"within": 5.0}))
+    assert (verdict, len(said) - len(left)) == (said[-1], looks)
 
 
 @pytest.mark.parametrize("holds", [True, False])
