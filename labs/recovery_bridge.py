@@ -118,17 +118,21 @@ def measure(
             _once(lab, inject, lasts_s, settles, back_within)
         report = probe.report()
         result = ring.stop()
-    _told(lab.name, probing.records(lab.fabric, probed, report))
+    tell_probed(lab.name, probing.records(lab.fabric, probed, report))
     timeline = read_timeline(lab.run_dir / TIMELINE).since(began)
     return Measured(target, probed, report, timeline, result, _stall_s(result))
 
 
-def _told(lab_name: str, seen: Sequence[Record]) -> None:
-    """Put what was seen into the timeline. Raises RunInvalid: what is missing there must not pass for no loss."""
+def tell_probed(lab_name: str, seen: Sequence[Record], probe: str = "") -> None:
+    """Put what a probe saw into the timeline; `probe` is its name, if it has one.
+
+    Raises RunInvalid: what is missing there must not pass for no loss.
+    """
     answer = telling.flush(lab_name) if telling.tell(lab_name, *seen) else None
     if answer is None or answer.full:
         why = "its disk is full" if answer else "it does not answer"
-        raise RunInvalid(f"what was probed is lost: the Recorder of lab {lab_name!r} did not take it, {why}")
+        what = f"probe {probe!r} saw" if probe else "was probed"
+        raise RunInvalid(f"what {what} is lost: the Recorder of lab {lab_name!r} did not take it, {why}")
 
 
 def wait_past_startup(lab: Lab) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from labs import ecmp_cases
 from labs.faults.injecting import Injected
 from labs.neighbors import neighbors
+from labs.probing import ProbeFlow
 from labs.scenarios.running import Underway
-from labs.scenarios.scenario import ClaimStep
+from labs.scenarios.scenario import ClaimStep, ProbeStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.bandwidth import busbw_scaled
 from labs.verdicts.cabling import wired_as_planned
 from labs.verdicts.detected import detected_within
 from labs.verdicts.ended import came_to_its_end, no_packet_lost
+from labs.verdicts.outage import same_place
 from labs.verdicts.pfc import lossless, pause_share
 from labs.verdicts.recovered import TOO_EARLY, came_back, nothing_lost, recovered
 from labs.verdicts.signals import marks_before_pauses
@@ -139,13 +141,21 @@ def _storm_spread(run: Underway, step: ClaimStep) -> Verdict:
 
 
 def _recovered(run: Underway, step: ClaimStep) -> Verdict:
-    way = step.words["flows"]
-    only = [flow.name for flow in run.probed if flow.way == way]
-    if way != "all" and not only:
+    """All flows that were probed are named: one of which no record is there proves nothing."""
+    fault, way = _fault(run, step), step.words["flows"]
+    only = [flow.name for flow in _probed(run, fault, way)]
+    if not only:
         verdict = Verdict(f"{way} flows recover", False, Evidence("none was probed"))
         return verdict.invalid(f"no flow was probed that stands {way} to the link")
-    fault = _fault(run, step)
     return recovered(run.timeline(), fault.target, within=step.numbers["within"], only=only, fault_id=fault.id)
+
+
+def _probed(run: Underway, fault: Injected, way: str) -> Iterator[ProbeFlow]:
+    """Flows of all probes; how one stands to a link is known of those around that link only."""
+    for probe in (step for step in run.scenario.steps if isinstance(step, ProbeStep)):
+        for flow in run.probed.get(probe.name, ()):
+            if way == "all" or (flow.way == way and same_place(probe.around, fault.target)):
+                yield flow
 
 
 def _came_back(run: Underway, step: ClaimStep) -> Verdict:

@@ -43,8 +43,8 @@ class _Course:
     targets: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
-    probes: set[str] = field(default_factory=set)
-    catalogue: dict[str, str] = field(default_factory=dict)
+    probes: dict[str, str] = field(default_factory=dict)
+    made: dict[str, FaultStep] = field(default_factory=dict)
     began: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     timed: set[str] = field(default_factory=set)
@@ -52,7 +52,7 @@ class _Course:
 
     def faulted(self, step: WaitStep) -> str:
         """Which fault of the catalogue a step is about."""
-        return self.catalogue.get(str(step.of), "")
+        return self.made[step.of].fault if step.of in self.made else ""
 
     def new_name(self, step: Step, key: str, name: str) -> None:
         if name in self.running or name in self.faults or name in self.loads:
@@ -61,7 +61,7 @@ class _Course:
 
     def about(self, step: Step, key: str, name: str, about: About) -> None:
         """Refuse a name that stands for nothing that `about` allows here."""
-        named = self.running if step_takes_probes(step) else self.running.keys() - self.probes
+        named = self.running if step_takes_probes(step) else self.running.keys() - self.probes.keys()
         runs = [one for one, on in self.running.items() if on and one in named]
         ended = [one for one, on in self.running.items() if not on and one in named]
         known = {About.RUNNING: runs, About.ENDED: ended, About.FAULT: self.faults, About.LOAD: self.loads}
@@ -128,7 +128,7 @@ def _probe(course: _Course, step: ProbeStep) -> None:
     if other is not None:
         raise course.error(step, "probe", f"found {step.name!r} while {other!r} runs", f"finish: {other} before it")
     course.running[step.name] = True
-    course.probes.add(step.name)
+    course.probes[step.name] = step.around
 
 
 def _fault(course: _Course, step: FaultStep) -> None:
@@ -152,7 +152,7 @@ def _fault(course: _Course, step: FaultStep) -> None:
     course.reached_s = begins or course.reached_s
     course.targets[step.name] = wanted
     course.faults.append(step.name)
-    course.catalogue[step.name] = step.fault
+    course.made[step.name] = step
     if step.for_s is not None:
         course.timed.add(step.name)
 
@@ -204,10 +204,16 @@ def _check_probed(course: _Course, step: ClaimStep) -> None:
         raise course.error(
             step, "claim", f"found {step.claim} before a probe has ended", "probe: and finish: before it"
         )
+    way, target = step.words.get("flows", "all"), course.made[str(step.of)].target
+    if way != "all":  # which is how flows stand to the link that they were chosen around
+        ended = [name for name in ended if course.probes[name] == target]
+        if not ended:
+            found = f"found {way} of {step.of!r}, and no probe around {target or 'it'}"
+            raise course.error(step, "flows", found, "all, or a fault on the link that a probe is around")
     came, went = course.began[str(step.of)], course.ended.get(str(step.of))
     for when, at in (("came", None if CLAIMS[step.claim].over else came), ("went", went)):
         if at is not None and not any(course.began[name] < at < course.ended[name] for name in ended):
-            found = f"found {step.claim} of {step.of!r}, and no probe that ran when it {when}"
+            found = f"found {step.claim} of {step.of!r}, and no probe{'' if way == 'all' else ' around it'} that ran when it {when}"
             raise course.error(step, "of", found, "probe: before that, and finish: after it")
 
 

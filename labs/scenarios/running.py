@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from labs import probing
 from labs.certifying import Certifying
 from labs.collective_traffic import CollectiveResult, RunningCollective
-from labs.errors import RunInvalid
 from labs.faults import catalogue, injecting
 from labs.lab import Lab
+from labs.recovery_bridge import tell_probed
 from labs.scenarios.loads import Loaded
 from labs.scenarios.scenario import FaultStep, ProbeStep, Scenario, TrafficStep
 from labs.telemetry.live import LiveTimeline
-from labs.telemetry.telling import tell
 from labs.telemetry.timeline import Timeline
 from labs.traffic_bridge import LabTraffic
 from topologies import addressing
@@ -39,7 +38,7 @@ class Underway:
     loads: dict[str, Loaded] = field(default_factory=dict)
     faults: dict[str, injecting.Injected] = field(default_factory=dict)
     probes: dict[str, probing.Probe] = field(default_factory=dict)
-    probed: tuple[probing.ProbeFlow, ...] = ()
+    probed: dict[str, tuple[probing.ProbeFlow, ...]] = field(default_factory=dict)
     began_ns: int = field(default_factory=time.monotonic_ns)
 
     @property
@@ -72,11 +71,10 @@ class Underway:
         self.probes[step.name] = self.stack.enter_context(probing.start(self.lab, flows, step.pps))
 
     def end_probe(self, name: str) -> None:
-        """End a probe, and put what it saw into the timeline. Raises RunInvalid where no Recorder takes it."""
+        """End a probe, and put what it saw into the timeline. Raises RunInvalid where its Recorder does not take it."""
         probe = self.probes.pop(name)
-        if not tell(self.lab.name, *probing.records(self.lab.fabric, probe.flows, probe.report())):
-            raise RunInvalid(f"what probe {name!r} saw is lost: the Recorder of lab {self.lab.name!r} does not answer")
-        self.probed += probe.flows
+        tell_probed(self.lab.name, probing.records(self.lab.fabric, probe.flows, probe.report()), name)
+        self.probed[name] = probe.flows
 
     def timeline(self) -> Timeline:
         """What happened since the run began. Raises NotReady where no Recorder answers."""

@@ -11,7 +11,7 @@ import pytest
 from labs.scenarios import claims, conditions
 from labs.scenarios.claims import CLAIMS, waited_for
 from labs.scenarios.running import Underway
-from labs.scenarios.scenario import ClaimStep, WaitStep
+from labs.scenarios.scenario import ClaimStep, ProbeStep, WaitStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.recovered import TOO_EARLY
 from labs.verdicts.signals import Signalled
@@ -79,6 +79,39 @@ def test_came_back_is_looked_for_until_its_limit_is_over(
     under_way = run(timeline=lambda: None, faults={"cut": fault})
     verdict = CLAIMS["came_back"](under_way, ClaimStep(claim="came_back", of="cut", numbers={"within": 5.0}))
     assert (verdict, len(said) - len(left)) == (said[-1], looks)
+
+
+@pytest.mark.parametrize(
+    ("flows", "target", "named"),
+    [
+        ("all", "leaf1:spine1", ["a", "b", "c"]),
+        ("own", "leaf1:spine1", ["a"]),
+        ("own", "spine1:leaf1", ["a"]),
+        ("far", "leaf2:spine1", ["c"]),
+        ("beside", "leaf2:spine1", []),
+        ("own", "spine1", []),
+    ],
+)
+def test_recovered_names_its_flows(monkeypatch: pytest.MonkeyPatch, flows: str, target: str, named: list[str]) -> None:
+    """Those of all probes; how they stand to a link is asked only of who was probed around it."""
+    asked: list[str] = []
+
+    def judged(*_: object, only: list[str], **__: object) -> Verdict:
+        asked.extend(only)
+        return FAIR
+
+    monkeypatch.setattr(claims, "recovered", judged)
+    one, other = (ProbeStep(name=link, around=link, pps=100) for link in ("leaf1:spine1", "leaf2:spine1"))
+    probed = {
+        one.name: (SimpleNamespace(name="a", way="own"), SimpleNamespace(name="b", way="beside")),
+        other.name: (SimpleNamespace(name="c", way="far"),),
+    }
+    fault = SimpleNamespace(target=target, id="f1")
+    scenario = SimpleNamespace(steps=(one, other))
+    under_way = run(timeline=lambda: None, faults={"cut": fault}, probed=probed, scenario=scenario)
+    step = ClaimStep(claim="recovered", of="cut", numbers={"within": 5.0}, words={"flows": flows})
+    verdict = CLAIMS["recovered"](under_way, step)
+    assert (asked, verdict.valid) == (named, bool(named))
 
 
 @pytest.mark.parametrize("holds", [True, False])

@@ -14,7 +14,7 @@ from labs.lab import Lab
 from labs.node import LiveNode
 from labs.path import Hop, Path
 from labs.probing import ProbeFlow, Way, records
-from labs.recovery_bridge import Measured, _stall_s, _told, wait_past_startup
+from labs.recovery_bridge import Measured, _stall_s, tell_probed, wait_past_startup
 from labs.scenarios import running
 from labs.telemetry import telling
 from labs.telemetry.records import FaultEvent, Record
@@ -80,7 +80,7 @@ def test_what_no_recorder_takes_makes_a_run_invalid(
     monkeypatch.setattr(telling, "tell", lambda _lab, *_records: taken)
     monkeypatch.setattr(telling, "flush", lambda _lab: answer)
     with pytest.raises(RunInvalid, match=why):
-        _told("a-lab", [])
+        tell_probed("a-lab", [])
 
 
 def test_what_a_recorder_takes_is_one_telling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,17 +92,21 @@ def test_what_a_recorder_takes_is_one_telling(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(telling, "tell", tell)
     monkeypatch.setattr(telling, "flush", lambda _lab: Written())
-    _told("a-lab", [FaultEvent(t=1, id="f1", fault="x", target="leaf1", phase="made")] * 2)
+    tell_probed("a-lab", [FaultEvent(t=1, id="f1", fault="x", target="leaf1", phase="made")] * 2)
     assert told == [2]
 
 
-def test_a_scenarios_probe_that_no_recorder_takes_makes_it_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "tell", lambda _lab, *_records: False)
+@pytest.mark.parametrize(("taken", "answer"), [(False, Written()), (True, None), (True, Written(full=True))])
+def test_a_scenarios_probe_that_no_recorder_takes_makes_it_invalid(
+    monkeypatch: pytest.MonkeyPatch, taken: bool, answer: Written | None
+) -> None:
+    monkeypatch.setattr(telling, "tell", lambda _lab, *_records: taken)
+    monkeypatch.setattr(telling, "flush", lambda _lab: answer)
     probe = SimpleNamespace(flows=(), report=lambda: ProbeReport((), 0, 1))
-    watched = SimpleNamespace(probes={"seen": probe}, lab=SimpleNamespace(name="a-lab", fabric=FABRIC), probed=())
+    watched = SimpleNamespace(probes={"seen": probe}, lab=SimpleNamespace(name="a-lab", fabric=FABRIC), probed={})
     with pytest.raises(RunInvalid, match="what probe 'seen' saw is lost"):
         running.Underway.end_probe(cast("running.Underway", watched), "seen")
-    assert watched.probed == ()
+    assert watched.probed == {}
 
 
 def test_outages_are_told_apart_by_fault_and_by_way() -> None:
