@@ -64,7 +64,7 @@ class Outcome(StrEnum):
 class Judged:
     """A claim of a run: its word in the scenario, what it is of, which flows, the verdict, and its step.
 
-    `place` is None for a claim that stands in no step of its own.
+    `place` is None for a claim that stands in no step of its own. `holds` False: a control, that it does not hold.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Judged:
     verdict: Verdict
     which: str = ""
     place: int | None = None
+    holds: bool = True
 
     @property
     def outcome(self) -> Outcome:
@@ -82,12 +83,23 @@ class Judged:
 
     @property
     def called(self) -> str:
-        """In words: ``recovered of cut (own)``."""
-        return self.name + (f" of {self.of}" if self.of else "") + (f" ({self.which})" if self.which else "")
+        """In words: ``not recovered of cut (own)``."""
+        return self.claimed + (f" of {self.of}" if self.of else "") + (f" ({self.which})" if self.which else "")
+
+    @property
+    def claimed(self) -> str:
+        """Its word, as the scenario has it."""
+        return self.name if self.holds else f"not {self.name}"
 
     def as_dict(self) -> dict[str, object]:
         """The fields of `verdicts.json`."""
-        return {**self.verdict.as_dict(), "name": self.name, "of": self.of, "which": self.which or None}
+        return {
+            **self.verdict.as_dict(),
+            "name": self.name,
+            "of": self.of,
+            "which": self.which or None,
+            "holds": self.holds,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,7 @@ class Run:
         if self.outcome is not Outcome.INVALID:
             return None
         first = next((one for one in self.judged if not one.verdict.valid), None)
-        return self.spoilt_because or (f"{first.name}: {first.verdict.invalid_because}" if first else None)
+        return self.spoilt_because or (f"{first.claimed}: {first.verdict.invalid_because}" if first else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +335,7 @@ def _make(run: Underway, step: Step, keep: Keeps) -> bool:
             # One that comes in time is no claim of the scenario's; one that does not leaves nothing to go on with.
             return (verdict.held and verdict.valid) or _ended_by(keep, step, verdict)
         case ClaimStep():
-            keep(Judged(step.claim, step.of, judge(run, step), step.which, step.place))
+            keep(Judged(step.claim, step.of, judge(run, step), step.which, step.place, step.holds))
     return True
 
 

@@ -85,7 +85,7 @@ def markdown(found: Repeats) -> str:
         for one in run.judged:
             said = one.verdict.invalid_because or one.verdict.evidence.summary
             of = " ".join(part for part in (one.of or "", f"({one.which})" if one.which else "") if part)
-            table.append(f"| {run.number} | {one.name} | {of} | {WORDS[one.outcome]} | {_cell(said)} |")
+            table.append(f"| {run.number} | {one.claimed} | {of} | {WORDS[one.outcome]} | {_cell(said)} |")
         for word, why in _ended(run):
             table.append(f"| {run.number} | | | {word} | {_cell(why)} |")
     return "\n".join([*head, *table, *_numbers(found)]) + "\n"
@@ -118,19 +118,22 @@ def _ended(run: Run) -> list[tuple[str, str]]:
 
 
 def junit(repeats: Sequence[Repeats]) -> str:
-    """JUnit XML: a suite a scenario, a case a claim of each run; INVALID is an error of type RunInvalid.
+    """JUnit XML: a suite a scenario, a case a claim of each run.
 
-    What ended a run before its end is an error of its own type.
+    INVALID is an error of type RunInvalid where too few runs count, else a case that was skipped: it is not green, and
+    nothing has failed. What ended a run before its end is an error of its own type. A run's first case has its time.
     """
-    from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
+    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
     whole = JUnitXml("railbed run")
     for found in repeats:
         suite = TestSuite(found.scenario.name)
         for run in found.runs:
-            for name, outcome, said in _cases(run, numbered=found.most > 1 and len(found.runs) > 1):
-                case = TestCase(name, classname=f"railbed.{found.scenario.name}", time=0.0)
-                # A run that was started again, and counts then, has not failed: it is told, and is no error.
+            cases = _cases(run, numbered=found.most > 1 and len(found.runs) > 1)
+            again = ", run again" if run.outcome is Outcome.INVALID and run is not found.runs[-1] else ""
+            for at, (name, outcome, said) in enumerate(cases):
+                took_s = 0.0 if at else round(run.took_s, 3)
+                case = TestCase(name, classname=f"railbed.{found.scenario.name}", time=took_s)
                 if outcome is Outcome.FAILED:
                     case.result = [Failure(said, "Verdict")]
                 elif outcome is Outcome.ERROR:
@@ -138,9 +141,8 @@ def junit(repeats: Sequence[Repeats]) -> str:
                 elif outcome is Outcome.INVALID and found.exit_code == 3:
                     case.result = [Error(said, "RunInvalid")]
                 elif outcome is Outcome.INVALID:
-                    case.system_out = f"INVALID, run again: {said}"
+                    case.result = [Skipped(f"INVALID{again}: {said}", "RunInvalid")]
                 suite.add_testcase(case)
-        suite.time = round(sum(run.took_s for run in found.runs), 3)
         suite.add_property("seed", str(found.seed))
         suite.add_property("repeats", str(found))
         for one in found.measured:

@@ -213,7 +213,8 @@ def _check_probed(course: _Course, step: ClaimStep) -> None:
     came, went = course.began[str(step.of)], course.ended.get(str(step.of))
     for when, at in (("came", None if CLAIMS[step.claim].over else came), ("went", went)):
         if at is not None and not any(course.began[name] < at < course.ended[name] for name in ended):
-            found = f"found {step.claim} of {step.of!r}, and no probe{'' if way == 'all' else ' around it'} that ran when it {when}"
+            probe = "probe" if way == "all" else "probe around it"
+            found = f"found {step.claim} of {step.of!r}, and no {probe} that ran when it {when}"
             raise course.error(step, "of", found, "probe: before that, and finish: after it")
 
 

@@ -308,11 +308,10 @@ def test_json_junit_and_markdown(tmp_path: Path, capsys: Capture, file: Path, sa
     assert {"workstation", "clock", "asicd"} <= found["runs"][0].keys()
     suite = ET.parse(tmp_path / "out.xml").getroot().find("testsuite")
     assert suite is not None
-    assert {key: suite.attrib[key] for key in ("tests", "failures", "errors")} == {
-        "tests": "2",
-        "failures": "1",
-        "errors": "0",
-    }
+    counts = {key: suite.attrib[key] for key in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "2", "failures": "1", "errors": "0", "skipped": "1"}
+    (skipped,) = suite.iter("skipped")
+    assert skipped.attrib["message"].startswith("INVALID, run again: it is so: INVALID (the workstation was starved")
     assert [case.attrib["name"] for case in suite.iter("testcase")] == ["converged run 1", "converged run 2"]
     text = (tmp_path / "out.md").read_text()
     assert text.startswith("# sound: FALSE\n")
@@ -328,10 +327,26 @@ def test_junit_calls_a_run_that_proves_nothing_an_error(
     assert [one.attrib["type"] for one in errors] == ["RunInvalid", "RunInvalid"]
 
 
+def test_an_invalid_claim_beside_a_false_one_is_not_run_again(
+    tmp_path: Path, capsys: Capture, says: Callable[..., Script]
+) -> None:
+    says(UNSURE, FALSE)
+    (tmp_path / "two.yaml").write_text(SOUND.partition("  -")[0] + "  - {claim: converged}\n" * 2)
+    played(capsys, "two.yaml", "--junit", "out.xml", code=1)
+    (skipped,) = ET.parse(tmp_path / "out.xml").getroot().iter("skipped")
+    assert skipped.attrib["message"].startswith("INVALID: it is so")
+
+
 def test_what_is_claimed_not_to_hold(tmp_path: Path, capsys: Capture, says: Callable[..., Script]) -> None:
     (tmp_path / "turned.yaml").write_text(SOUND.replace("routes_match, within: 1s", "converged, holds: false"))
     says(FALSE)
-    played(capsys, "turned.yaml")
+    files = "--junit", "out.xml", "--markdown", "out.md"
+    assert played(capsys, "turned.yaml", *files).out == "held    not converged: not seen\n"
+    assert "| 1 | not converged |  | held |" in (tmp_path / "out.md").read_text()
+    assert [case.attrib["name"] for case in ET.parse(tmp_path / "out.xml").getroot().iter("testcase")] == [
+        "not converged"
+    ]
+    assert [(one["name"], one["holds"], one["held"]) for one in left(tmp_path)] == [("converged", False, True)]
     says(HELD)
     played(capsys, "turned.yaml", code=1)
     says(UNSURE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from labs.errors import LabError, NotReady
 from labs.pytest_scenarios import PlaysScenario
+from labs.scenarios import report
 from labs.scenarios.load import load_scenario
 from labs.scenarios.play import Judged, Outcome, Repeats, Run
 from labs.verdicts import Evidence, Verdict
@@ -51,3 +53,9 @@ def test_a_test_fails_with_a_false_claim_before_trouble(monkeypatch: pytest.Monk
     monkeypatch.setattr(scenario, "play", lambda _wanted: repeats(UNSURE, trouble=TROUBLE))
     with pytest.raises(NotReady):
         scenario.verify()
+
+
+def test_junit_has_the_time_that_a_run_took() -> None:
+    suite = next(ET.fromstring(report.junit([repeats(HELD, FALSE)])).iter("testsuite"))
+    assert float(suite.attrib["time"]) == 1.0
+    assert [float(case.attrib["time"]) for case in suite.iter("testcase")] == [1.0, 0.0]
