@@ -119,7 +119,7 @@ def around(lab: Lab, link: Link | str, *, own: int = 2, far: int = 3, beside: in
 
 def _classified(lab: Lab, link: Link) -> list[ProbeFlow]:
     """Flows between one host of each leaf, from several source ports, by how they stand to the link."""
-    hosts = _one_host_a_leaf(lab.fabric)
+    hosts = probed_hosts(lab.fabric)
     pairs = [(src, dst) for src in hosts for dst in hosts if src != dst]
     tried = [(src, dst, FIRST_SPORT + i) for src, dst in pairs for i in range(TRIED)]
     tuples = [five_tuple(lab, src, dst, sport=sport, dport=PORT) for src, dst, sport in tried]
@@ -142,7 +142,8 @@ def way_of(fabric: Fabric, link: Link, ports: Sequence[str], dst: str) -> Way:
     return Way.BESIDE
 
 
-def _one_host_a_leaf(fabric: Fabric) -> list[str]:
+def probed_hosts(fabric: Fabric) -> list[str]:
+    """The hosts that flows are probed between: one of each leaf."""
     first: dict[str, str] = {}
     for host in fabric.hosts:
         first.setdefault(fabric.neighbors(host)[0].name, host.name)

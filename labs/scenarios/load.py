@@ -13,19 +13,19 @@ steps:                                         one after the other
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from labs.dataplane.load import load_profile
-from labs.errors import SpecError, Where
-from labs.faults import catalogue, injecting
-from labs.faults.fault import check_sender, check_target
+from labs.errors import SpecError
+from labs.faults import catalogue
 from labs.load import KNOWN_KINDS, BgpEntry, bgp_of, check_bgp, load_lab
 from labs.scenarios import entries
+from labs.scenarios.on_lab import check_on_lab
 from labs.scenarios.rules import check_course
 from labs.scenarios.scenario import (
     ClaimStep,
@@ -41,13 +41,10 @@ from labs.scenarios.scenario import (
 )
 from labs.scenarios.words import CLAIMS, CONDITIONS, Word
 from labs.spec import NO_PROFILE, LabSpec
-from topologies import addressing
 from topologies.fabric import Fabric
 from topologies.load import is_path, stem, unknown_name
 from topologies.validation import Strict, meant, validated
 from topologies.yaml_source import KeyPath, Source, read, show
-from traffic.operations import operation
-from traffic.patterns import pattern
 
 CATALOG = Path(__file__).parent / "catalog"
 
@@ -103,7 +100,7 @@ def scenario_of(source: Source, folder: Path, name: str) -> tuple[Scenario, LabS
     plays = file.profile or spec.profile or NO_PROFILE
     for step in scenario.steps:
         try:
-            _check_on_lab(step, fabric, plays)
+            check_on_lab(step, scenario, fabric, spec.bgp, plays)
         except SpecError as error:
             raise source.placed(error, ("steps", step.place)) from None
     return scenario, spec, fabric
@@ -244,9 +241,16 @@ def _fault(entry: entries.FaultEntry, at: int, source: Source) -> tuple[Step, ..
         params=dict(entry.params),
         at_s=entry.at,
         for_s=entry.for_,
+        lasts=_lasts(entry.fault),
         place=at,
     )
     return (step,) if entry.when is None else (_wait(entry.when, at, source, ("steps", at, "when")), step)
+
+
+def _lasts(name: str) -> bool:
+    """Whether a fault of the catalogue stays; of one that is not there somebody else says so."""
+    fault = catalogue.faults().get(name)
+    return fault is None or fault.lasts
 
 
 def _wait(entry: entries.WhenEntry, at: int, source: Source, where: KeyPath) -> WaitStep:
@@ -307,69 +311,3 @@ def _check_keys(source: Source, where: KeyPath, word: Word, kind: str, extra: Co
     for key in word.must:
         if key not in said:
             raise source.error(where, f"{said[kind]} without {key}", allowed=f"{key}: {word.says}")
-
-
-def _check_on_lab(step: Step, fabric: Fabric, plays: str) -> None:
-    """Refuse what this lab has not: hosts, ranks, targets, a soft ASIC. Raises SpecError without a place."""
-    if isinstance(step, ClaimStep) and CLAIMS[step.claim].soft_asic and plays == NO_PROFILE:
-        allowed = "a claim that needs no soft ASIC, or a profile"
-        raise SpecError(f"found {step.claim} on a lab that plays no profile", allowed=allowed)
-    if isinstance(step, LoadStep):
-        _check_load(step, fabric, plays)
-    if isinstance(step, ClaimStep) and "worst" in step.words:
-        with _at("worst"):
-            _check_host(step.words["worst"], fabric)
-    if isinstance(step, TrafficStep):
-        hosts = step.hosts or tuple(host.name for host in fabric.hosts)
-        with _at("hosts"):
-            for name in hosts:
-                _check_host(name, fabric)
-        with _at("pattern"):
-            pattern(step.pattern, step.algorithm)
-        ranks = sum(len(addressing.nics(fabric, name)) for name in hosts) if not step.hosts else len(hosts)
-        with _at("size"):
-            operation(step.pattern, ranks, size=step.size, algorithm=step.algorithm)
-    if isinstance(step, ProbeStep):
-        with _at("around"):
-            fabric.link(step.around)
-    if isinstance(step, FaultStep):
-        _check_fault(step, fabric)
-
-
-def _check_load(step: LoadStep, fabric: Fabric, plays: str) -> None:
-    if plays == NO_PROFILE:
-        raise SpecError("found load on a lab that plays no profile", allowed="a profile: queues are what is measured")
-    for key, names in (("hosts", step.hosts), ("sink", (step.sink,))):
-        with _at(key):
-            for name in names:
-                _check_host(name, fabric)
-    if step.sink in step.hosts or len(set(step.hosts)) < len(step.hosts):
-        raise SpecError(f"found {', '.join(step.hosts)} to {step.sink}", allowed="each host once, and another sink")
-
-
-def _check_host(name: str, fabric: Fabric) -> None:
-    if fabric.node(name).is_switch:
-        raise SpecError(f"found {name!r}", allowed="hosts")
-
-
-def _check_fault(step: FaultStep, fabric: Fabric) -> None:
-    """Refuse a fault that the catalogue or this fabric does not have; what else a lab refuses, it does when asked."""
-    with _at("fault"):
-        fault = catalogue.fault(step.fault)
-    if step.for_s is not None and step.for_s < injecting.LEAST_S:
-        raise SpecError(f"found {step.for_s:g} s", allowed=injecting.DURATION_RULE, where=Where(key="for"))
-    with _at("params"):
-        fault.read_params(step.params)
-    with _at("target"):
-        check_target(fault, step.target, fabric)
-    with _at("from"):
-        check_sender(fault, step.target, step.sender, fabric)
-
-
-@contextmanager
-def _at(key: str) -> Iterator[None]:
-    """Errors inside are about this key."""
-    try:
-        yield
-    except SpecError as error:
-        raise SpecError(error.found, allowed=error.allowed, where=Where(key=key)) from None

@@ -31,6 +31,7 @@ Refused = Callable[[Step, str, str, str], SpecError]
 """Makes the error about a key of a step: the step, the key, what was found, what is allowed."""
 
 DRAIN = "drain"
+OVER_AT_ONCE = "neither for nor revert: it is over as soon as it is made"
 
 
 @dataclass
@@ -136,10 +137,13 @@ def _fault(course: _Course, step: FaultStep) -> None:
     wanted = (step.fault, step.target, step.sender)
     held = next((name for name, target in course.targets.items() if target == wanted), None)
     if held is not None:
-        allowed = f"another target, or revert: {held} before"
+        end = f"wait: reverted, of: {held}" if held in course.timed else f"revert: {held}"
+        allowed = f"another target, or {end} before"
         raise course.error(
             step, "target", f"found {step.fault} on {step.target or 'the lab'} again, where {held!r} still is", allowed
         )
+    if step.for_s is not None and not step.lasts:
+        raise course.error(step, "for", f"found a {step.fault} for {step.for_s:g} s", OVER_AT_ONCE)
     begins, lasts = step.at_s or 0.0, course.lasts_s
     if begins < course.reached_s:
         found = f"found {begins:g} s after a step at {course.reached_s:g} s"
@@ -150,7 +154,8 @@ def _fault(course: _Course, step: FaultStep) -> None:
         found = f"found a fault until {begins + step.for_s:g} s in a run of {lasts:g} s"
         raise course.error(step, "for", found, "an end before the run's (lasts)")
     course.reached_s = begins or course.reached_s
-    course.targets[step.name] = wanted
+    if step.lasts:
+        course.targets[step.name] = wanted
     course.faults.append(step.name)
     course.made[step.name] = step
     if step.for_s is not None:
@@ -160,6 +165,8 @@ def _fault(course: _Course, step: FaultStep) -> None:
 def _revert(course: _Course, step: RevertStep) -> None:
     if step.name in course.timed:
         raise course.error(step, "revert", f"found {step.name!r}, which ends by itself (for)", "a fault without for")
+    if step.name in course.made and not course.made[step.name].lasts:
+        raise course.error(step, "revert", f"found {step.name!r}, a {course.made[step.name].fault}", OVER_AT_ONCE)
     if step.name not in course.targets:
         why = "was reverted before" if step.name in course.faults else "was not injected before"
         raise course.error(
@@ -186,6 +193,9 @@ def _wait(course: _Course, step: WaitStep) -> None:
 def _claim(course: _Course, step: ClaimStep) -> None:
     word = CLAIMS[step.claim]
     _check_names(course, step, word)
+    if word.over and not course.made[str(step.of)].lasts:
+        found = f"found {step.claim} of {step.of!r}, which is over as soon as it is made"
+        raise course.error(step, "of", found, "a fault that lasts")
     if word.over and str(step.of) not in course.ended:
         allowed = f"revert: {step.of} before it, or with for: wait: reverted"
         raise course.error(step, "claim", f"found {step.claim} while {step.of!r} is still there", allowed)
@@ -199,12 +209,14 @@ def _claim(course: _Course, step: ClaimStep) -> None:
 
 def _check_probed(course: _Course, step: ClaimStep) -> None:
     """Refuse a claim on what nobody watched: a fault without a probe as it came, or as it went where it is gone."""
+    way, target = step.words.get("flows", "all"), course.made[str(step.of)].target
+    if not target:
+        raise course.error(step, "of", f"found {step.of!r}, which is on the whole lab", "a fault on a link or a switch")
     ended = [name for name in course.probes if name in course.ended]
     if not ended:
         raise course.error(
             step, "claim", f"found {step.claim} before a probe has ended", "probe: and finish: before it"
         )
-    way, target = step.words.get("flows", "all"), course.made[str(step.of)].target
     if way != "all":  # which is how flows stand to the link that they were chosen around
         ended = [name for name in ended if course.probes[name] == target]
         if not ended:
@@ -225,6 +237,10 @@ def _check_names(course: _Course, step: WaitStep | ClaimStep, word: Word) -> Non
         course.about(step, "against", step.against, word.about)
     for name in step.without:
         course.about(step, "without", name, About.FAULT)
+        if not course.made[name].target:
+            raise course.error(
+                step, "without", f"found {name!r}, which is on the whole lab", "faults on links or nodes"
+            )
 
 
 def step_takes_probes(step: Step) -> bool:

@@ -67,7 +67,8 @@ class FinishStep:
 class FaultStep:
     """Inject a fault of the catalogue, not before `at_s` after the first step; `for_s` later it ends by itself.
 
-    `target` is empty for a fault of the whole lab; `sender` names one direction of a link.
+    `target` is empty for a fault of the whole lab; `sender` names one direction of a link. `lasts` False: it is over as
+    soon as it is made.
     """
 
     name: str
@@ -77,6 +78,7 @@ class FaultStep:
     params: Mapping[str, str | float] = field(default_factory=dict)
     at_s: float | None = None
     for_s: float | None = None
+    lasts: bool = True
     place: int = 0
 
 

@@ -94,6 +94,14 @@ def test_a_link_may_be_named_from_either_end(tmp_path: Path) -> None:
     assert (probe.around, fault.target, fault.sender) == ("leaf1:spine1", "leaf1:spine1", "spine1")
 
 
+def test_what_is_over_at_once_may_come_again(tmp_path: Path) -> None:
+    again = "{fault: node-restart, name: %s, target: spine1}"
+    one, two, _ = load_scenario(str(loaded(tmp_path, again % "one", again % "two")))[0].steps
+    assert isinstance(one, FaultStep)
+    assert isinstance(two, FaultStep)
+    assert (one.lasts, one.target) == (False, two.target)
+
+
 def test_a_probe_for_each_turn_will_do(tmp_path: Path) -> None:
     path = loaded(
         tmp_path,
