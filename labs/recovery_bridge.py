@@ -157,10 +157,11 @@ def wait_past_startup(lab: Lab) -> None:
 
 def youngest_bgpd_s(lab: Lab) -> int:
     """Seconds since the youngest bgpd of the lab was started. Raises NotReady for a switch without one."""
-    return min(_bgpd_age_s(node) for node in lab.switches)
+    return min(bgpd_age_s(node) for node in lab.switches)
 
 
-def _bgpd_age_s(node: LiveNode) -> int:
+def bgpd_age_s(node: LiveNode) -> int:
+    """Seconds since a switch's bgpd was started. Raises NotReady where there is none."""
     pid = node.channel.run("cat", "/run/frr/bgpd.pid").stdout.strip()
     said = node.channel.run("ps", "-o", "etimes=", "-p", pid or "0")
     if not said.ok:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from labs.kinds import software
+from labs.errors import CommandFailed, NotReady
+from labs.kinds import driver, software
 from labs.node import LiveNode
-from labs.recovery_bridge import STARTUP_S, youngest_bgpd_s
+from labs.observe import ask_all
+from labs.recovery_bridge import STARTUP_S, bgpd_age_s
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import WaitStep
 from labs.verdicts import Evidence, Verdict
@@ -46,8 +48,7 @@ def _sessions_up(run: Underway, step: WaitStep) -> Verdict:
     watched = lab.rendered.spec.bgp.bfd is not None
 
     def up() -> tuple[int, int]:
-        bgp = sum(session.established for session in lab.sessions())
-        return bgp, sum(_watching(node) for node in lab.switches) if watched else wanted
+        return sum(_asked(run, _established)), sum(_asked(run, _watching)) if watched else wanted
 
     waited = wait_until("every session is up", up, lambda now: min(now) >= wanted, within=_scaled(run, step))
     bfd = f", {waited.last[1]} BFD sessions are up" if watched else ""
@@ -58,13 +59,33 @@ def _watching(node: LiveNode) -> int:
     return sum(software(node.kind).watchers(node).values())
 
 
+def _established(node: LiveNode) -> int:
+    return sum(session.established for session in driver(node.kind).sessions(node))
+
+
+def _asked(run: Underway, question: Callable[[LiveNode], int]) -> tuple[int, ...]:
+    """What every switch says: none, where it does not answer because a fault of this run is on it.
+
+    Raises LabError for others that do not answer.
+    """
+
+    def ask(node: LiveNode) -> int:
+        try:
+            return question(node)
+        except (NotReady, CommandFailed):
+            if not run.faulted(node.name):
+                raise
+            return 0
+
+    return ask_all(ask, run.lab.switches)
+
+
 def _sessions_down(run: Underway, step: WaitStep) -> Verdict:
     wanted = run.lab.fabric.session_ends
 
-    def established() -> int:
-        return sum(session.established for session in run.lab.sessions())
-
-    waited = wait_until("a session is down", established, lambda up: up < wanted, within=_scaled(run, step))
+    waited = wait_until(
+        "a session is down", lambda: sum(_asked(run, _established)), lambda up: up < wanted, within=_scaled(run, step)
+    )
     return _judged(run, waited, f"{waited.last} of {wanted} session ends are established")
 
 
@@ -106,7 +127,7 @@ def _drained(run: Underway, step: WaitStep) -> Verdict:
 def _restart_ready(run: Underway, step: WaitStep) -> Verdict:
     waited = wait_until(
         "every bgpd is older than FRR's restart time",
-        lambda: youngest_bgpd_s(run.lab),
+        lambda: min(_asked(run, bgpd_age_s)),
         lambda youngest: youngest > STARTUP_S,
         within=_scaled(run, step),
         most=2.0,

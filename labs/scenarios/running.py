@@ -104,6 +104,11 @@ class Underway:
         """Take a fault back."""
         injecting.revert(self.lab, self.faults[name].id, missing_ok=True)
 
+    def faulted(self, node: str) -> bool:
+        """Whether a fault of this run is on a node now."""
+        on = [name for name, made in self.faults.items() if made.site.live is not None and made.target == node]
+        return not all(self.gone(name) for name in on)
+
     def gone(self, name: str) -> bool:
         """Whether a fault has been taken back, by whomever."""
         return self.faults[name].id not in {one.id for one in injecting.active_faults(self.lab.name)}

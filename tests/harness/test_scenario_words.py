@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from labs.channel import CommandResult
+from labs.channels.scripted import ScriptedChannel
+from labs.errors import NotReady
+from labs.node import LiveNode
 from labs.scenarios import claims, conditions
 from labs.scenarios.claims import CLAIMS, waited_for
 from labs.scenarios.running import Underway
@@ -15,8 +20,10 @@ from labs.scenarios.scenario import ClaimStep, ProbeStep, WaitStep
 from labs.verdicts import Evidence, Verdict
 from labs.verdicts.recovered import TOO_EARLY
 from labs.verdicts.signals import Signalled
+from topologies.load import load_fabric
 
 SLOW = Verdict("no rank makes the others wait", False, Evidence("one does", {"worst": "rank 1 on host2"}))
+CLOS = load_fabric("clos_2x4")
 FAIR = Verdict("no rank makes the others wait", True, Evidence("nobody is waited for", {"worst": None}))
 
 
@@ -127,6 +134,56 @@ def test_only_a_claim_that_should_hold_is_told_how_late_it_came(holds: bool) -> 
     cast("Any", under_way).lab.wait_routes_match = wait_routes_match
     CLAIMS["routes_match"](under_way, ClaimStep(claim="routes_match", numbers={"within": 1.0}, holds=holds))
     assert asked == [holds]
+
+
+def switch(name: str, sessions: int | None) -> LiveNode:
+    """A switch with so many sessions up, or one that does not answer."""
+    peers = {f"p{i}": {"state": "Established", "remoteAs": 1, "interface": "eth1"} for i in range(sessions or 0)}
+    said = json.dumps({"ipv4Unicast": {"peers": peers}, "ipv6Unicast": {"peers": {}}})
+
+    def answer(argv: tuple[str, ...], _: str) -> CommandResult:
+        if sessions is None:
+            raise NotReady(f"{name}: it is gone")
+        return CommandResult(argv, 0, said if "vtysh" in argv[0] else "121", "")
+
+    return LiveNode(CLOS.node(name), "frr", (), ScriptedChannel(name, answer))
+
+
+@pytest.mark.parametrize(
+    ("condition", "held", "said"),
+    [
+        ("sessions_down", True, "2 of 4 session ends are established"),
+        ("sessions_up", False, "2 of 4 session ends are established"),
+        ("restart_ready", False, "the youngest is 0 s old"),
+    ],
+)
+def test_a_node_that_a_fault_took_away_has_no_sessions(condition: str, held: bool, said: str) -> None:
+    """And who does not answer for another reason is trouble with the testbed."""
+    fabric = SimpleNamespace(session_ends=4)
+    rendered = SimpleNamespace(spec=SimpleNamespace(bgp=SimpleNamespace(bfd=None)))
+    under_way = run(faulted=lambda node: node == "spine1")
+    lab = cast("Any", under_way).lab
+    lab.fabric, lab.rendered = fabric, rendered
+    lab.switches = [switch("leaf1", 2), switch("spine1", None)]
+    step = WaitStep(condition=condition, within_s=5.0 if held else 0.05)
+    found = conditions.wait(under_way, step)
+    assert (found.held, said in found.evidence.summary) == (held, True)
+    lab.switches = [switch("leaf1", None), switch("spine1", None)]
+    with pytest.raises(NotReady, match="leaf1"):
+        conditions.wait(under_way, step)
+
+
+def test_a_fault_is_on_its_node_until_it_is_gone() -> None:
+    def made(target: str, live: object) -> Any:
+        return SimpleNamespace(target=target, site=SimpleNamespace(live=live))
+
+    over: list[str] = []
+    faults = {"crash": made("spine1", "live"), "cut": made("leaf1:spine1", None)}
+    under_way = cast("Any", SimpleNamespace(faults=faults, gone=over.__contains__))
+    assert Underway.faulted(under_way, "spine1")
+    assert not Underway.faulted(under_way, "leaf1")
+    over.append("crash")
+    assert not Underway.faulted(under_way, "spine1")
 
 
 @pytest.mark.parametrize(
