@@ -13,32 +13,21 @@ from pathlib import Path
 import pytest
 
 from labs.pytest_scenarios import PlaysScenario
+from labs.scenarios.load import catalog_names
 
 TIMED = str(Path(__file__).with_name("timed_fault.yaml"))
-NIGHTLY_TOO = (
-    "drain",
-    "ecn_thresholds",
-    "graceful_restart",
-    "hash_imbalance",
-    "hold_time_detects_blackhole",
-    "pfc_off",
-    "pfc_storm",
-    "slow_receiver",
-    "spine_crash",
-    "straggler",
-)
-LONGER = NIGHTLY_TOO if os.environ.get("RAILBED_NIGHTLY") == "1" else ()
-
-
-@pytest.mark.scenario(
+ORDINARY = (
     "ring_beside_cut_link",
     "bytes_ledger",
     "link_down_recovery",
     "hash_collisions",
     "bfd_detects_blackhole",
     "rate_degrade",
-    TIMED,
-    *LONGER,
 )
+NIGHTLY_TOO = tuple(name for name in catalog_names() if name not in ORDINARY)
+LONGER = NIGHTLY_TOO if os.environ.get("RAILBED_NIGHTLY") == "1" else ()
+
+
+@pytest.mark.scenario(*ORDINARY, TIMED, *LONGER)
 def test_scenario(scenario: PlaysScenario) -> None:
     scenario.verify()

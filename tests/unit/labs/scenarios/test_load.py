@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -29,6 +30,12 @@ def test_what_is_shipped_is_sound(name: str) -> None:
     assert scenario.claims
     assert fabric.hosts
     jsonschema.validate(read(CATALOG / f"{name}.yaml").at(), dict(scenario_schema()))
+
+
+def test_what_is_shipped_stands_in_its_page() -> None:
+    page = (CATALOG.parents[2] / "docs/scenarios.md").read_text(encoding="utf-8")
+    table = page.partition("## What comes along")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z_]+)`", table)) >= set(catalog_names())
 
 
 def test_the_schema_refuses_what_the_loader_refuses(tmp_path: Path) -> None:
