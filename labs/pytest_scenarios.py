@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def scenario(lab: Any, request: pytest.FixtureRequest) -> PlaysScenario:
-    """The scenario that the test's marker names, to be played on its lab."""
+    """The scenario that the test's marker names, to be played on its lab. Raises SpecError for one that will not do."""
     wanted = getattr(request.node, "callspec", None)
     name = wanted.params["lab"].scenario if wanted is not None else ""
     if not name:
@@ -29,13 +29,19 @@ def scenario(lab: Any, request: pytest.FixtureRequest) -> PlaysScenario:
 
 
 class PlaysScenario:
-    """A scenario and its lab. `verify` plays it and fails with what is false."""
+    """A scenario and its lab. `verify` plays it and fails with what is false.
+
+    Raises SpecError for a lab that the scenario was not written for (--lab-adopt), or that has active faults.
+    """
 
     def __init__(self, ref: str, lab: Any) -> None:
         from labs.scenarios.load import load_scenario
+        from labs.scenarios.sites import check_lab
 
         self._lab = lab
-        self.scenario: Scenario = load_scenario(ref)[0]
+        self.scenario: Scenario
+        self.scenario, spec, fabric = load_scenario(ref)
+        check_lab(lab, self.scenario, spec, fabric)
 
     def play(self, wanted: int = 1) -> Repeats:
         """Play it until `wanted` runs count; an INVALID one is started again."""

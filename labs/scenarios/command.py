@@ -19,6 +19,7 @@ from labs.scenarios.load import catalog_names, load_scenario
 from labs.scenarios.play import Judged, Outcome, Repeats, repeat
 from labs.scenarios.scenario import Scenario
 from labs.scenarios.sites import check_lab, request_of
+from labs.spec import LabSpec
 from labs.status import SCHEMA
 from labs.telemetry.live import LiveTimeline
 from labs.telemetry.records import FaultEvent
@@ -34,6 +35,7 @@ class Asked:
     """A scenario, how often, and where: on the running lab `lab`, else on one that is brought up by `request`."""
 
     scenario: Scenario
+    spec: LabSpec
     fabric: Fabric
     request: Request
     wanted: int
@@ -54,7 +56,7 @@ def asked(ref: str | None, *, wanted: int, seed: int | None, backend: str, keep:
     found, spec, fabric = load_scenario(ref)
     drawn = next((one for one in (seed, found.seed) if one is not None), secrets.randbelow(SEEDS))
     request = request_of(found, spec, fabric, backend=backend, seed=drawn, keep=keep)
-    return Asked(found, fabric, request, wanted, drawn, keep, lab)
+    return Asked(found, spec, fabric, request, wanted, drawn, keep, lab)
 
 
 def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | None = None) -> Repeats:
@@ -111,7 +113,7 @@ def _on_lab(one: Asked) -> Iterator[Lab]:
     """The lab it is played on: one that runs, or one that is brought up for it."""
     if one.lab is not None:
         lab = adopt_lab(one.lab)
-        check_lab(lab, one.scenario, one.fabric)
+        check_lab(lab, one.scenario, one.spec, one.fabric)
         yield lab
         return
     say(choose_backend(one.request)[1])

@@ -6,11 +6,14 @@ import secrets
 from pathlib import Path
 
 from labs.errors import SpecError
+from labs.faults.injecting import active_faults
 from labs.lab import Lab
 from labs.request import Request
 from labs.scenarios.scenario import Scenario
 from labs.spec import LabSpec
 from topologies.fabric import Fabric
+
+ANOTHER_LAB = "one that is brought up for it: no --lab, no --lab-adopt"
 
 
 def request_of(
@@ -28,8 +31,8 @@ def request_of(
     )
 
 
-def check_lab(lab: Lab, scenario: Scenario, fabric: Fabric) -> None:
-    """Raise SpecError for a running lab that is not what the scenario was written for."""
+def check_lab(lab: Lab, scenario: Scenario, spec: LabSpec, fabric: Fabric) -> None:
+    """Raise SpecError for a running lab that is not what the scenario was written for, or is broken already."""
     wanted, there = ({(link.name, link.rate_bps) for link in one.links} for one in (fabric, lab.fabric))
     if wanted != there:
         missing = sorted(f"{name} at {rate / 1e6:g} Mbit/s" for name, rate in wanted - there)
@@ -42,5 +45,17 @@ def check_lab(lab: Lab, scenario: Scenario, fabric: Fabric) -> None:
             f"lab {lab.name} plays profile {plays}, the scenario wants {wanted_profile}",
             allowed=f"railbed profile apply {scenario.profile}, or no --lab",
         )
-    if scenario.bgp is not None and lab.rendered.spec.bgp != scenario.bgp:
-        raise SpecError(f"lab {lab.name} has other BGP timers than the scenario wants", allowed="no --lab")
+    if lab.rendered.spec.bgp != spec.bgp:
+        raise SpecError(f"lab {lab.name} has other BGP settings than the scenario wants", allowed=ANOTHER_LAB)
+    for node in fabric.nodes:
+        here, there = (one.kind_of(node) for one in (spec, lab.rendered.spec))
+        if here != there:
+            raise SpecError(
+                f"{node.name} of lab {lab.name} is a {there}, the scenario wants a {here}", allowed=ANOTHER_LAB
+            )
+    broken = active_faults(lab.name)
+    if broken:
+        raise SpecError(
+            f"lab {lab.name} has active faults: {', '.join(map(str, broken))}",
+            allowed="a lab without: railbed fault revert --all",
+        )

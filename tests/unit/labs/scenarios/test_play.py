@@ -9,7 +9,7 @@ import pytest
 
 from labs.errors import LabError, NotReady
 from labs.pytest_scenarios import PlaysScenario
-from labs.scenarios import report
+from labs.scenarios import report, sites
 from labs.scenarios.load import load_scenario
 from labs.scenarios.play import Judged, Outcome, Repeats, Run
 from labs.verdicts import Evidence, Verdict
@@ -46,6 +46,7 @@ def test_what_a_run_says(verdicts: list[Verdict], trouble: LabError | None, outc
 
 
 def test_a_test_fails_with_a_false_claim_before_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "check_lab", lambda *_: None)
     scenario = PlaysScenario("ring_beside_cut_link", cast("Any", None))
     monkeypatch.setattr(scenario, "play", lambda _wanted: repeats(FALSE, trouble=TROUBLE))
     with pytest.raises(pytest.fail.Exception, match="not seen"):
