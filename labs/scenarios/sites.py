@@ -48,10 +48,10 @@ def check_lab(lab: Lab, scenario: Scenario, spec: LabSpec, fabric: Fabric) -> No
     if lab.rendered.spec.bgp != spec.bgp:
         raise SpecError(f"lab {lab.name} has other BGP settings than the scenario wants", allowed=ANOTHER_LAB)
     for node in fabric.nodes:
-        here, there = (one.kind_of(node) for one in (spec, lab.rendered.spec))
-        if here != there:
+        kind, found = (one.kind_of(node) for one in (spec, lab.rendered.spec))
+        if kind != found:
             raise SpecError(
-                f"{node.name} of lab {lab.name} is a {there}, the scenario wants a {here}", allowed=ANOTHER_LAB
+                f"{node.name} of lab {lab.name} is a {found}, the scenario wants a {kind}", allowed=ANOTHER_LAB
             )
     broken = active_faults(lab.name)
     if broken:
