@@ -79,6 +79,8 @@ def play(one: Asked, form: str, *, junit: Path | None = None, markdown: Path | N
     if played.wanted > 1:
         for number in played.measured:
             say(str(number))
+        if played.measured and played.left_out:
+            say(report.left_out(played))
     say(f"{one.scenario.name}: {played}; seed {one.seed}; {left}")
     ended_by = trouble or played.trouble
     if ended_by is not None and not played.failed:
@@ -131,6 +133,11 @@ def _play(lab: Lab, one: Asked, form: str) -> Repeats:
         if form == "table":
             emit_line(report.line(judged))
 
+    def before(number: int, seed: int) -> None:
+        if one.wanted > 1:
+            of = f" of {one.wanted}" if number <= one.wanted else ", in place of an INVALID one"
+            say(f"run {number}{of}, seed {seed}")
+
     def after(so_far: Repeats) -> None:
         last = so_far.runs[-1]
         report.write_verdicts(lab, report.verdicts(so_far))
@@ -139,7 +146,7 @@ def _play(lab: Lab, one: Asked, form: str) -> Repeats:
 
     looks = _converged(lab)
     if not looks or (looks[-1].valid and looks[-1].held):
-        played = repeat(lab, one.scenario, wanted=one.wanted, seed=one.seed, told=told, after=after)
+        played = repeat(lab, one.scenario, wanted=one.wanted, seed=one.seed, told=told, before=before, after=after)
     else:
         played = Repeats.of_a_lab_that_never_converged(one.scenario, one.seed, looks)
         for run in played.runs:

@@ -1,9 +1,12 @@
-"""What a scenario's claims measured, over its repeats: p50, p95 and the longest, and how sure that is. Pure."""
+"""What a scenario's claims measured, over its repeats: p50, the bad end of it, and how sure that is. Pure.
+
+The bad end is p95 and the longest, or of what is bad when it is low p5 and the least.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,12 +18,16 @@ NO_END = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Where a claim's number stands in its evidence, what it is, and in which unit. `scale` makes it that unit's."""
+    """Where a claim's number stands in its evidence, what it is, and in which unit. `scale` makes it that unit's.
+
+    `low`: it is bad when it is low.
+    """
 
     key: str
     what: str
     unit: str
     scale: float = 1.0
+    low: bool = False
 
 
 NUMBERS: Mapping[str, Number] = MappingProxyType(
@@ -28,8 +35,8 @@ NUMBERS: Mapping[str, Number] = MappingProxyType(
         "recovered": Number("longest_ms", "longest outage", "ms"),
         "came_back": Number("back_ms", "back on their paths after", "ms"),
         "detected": Number("after_s", "detected after", "ms", 1000.0),
-        "busbw_reached": Number("busbw_mbit", "bus bandwidth", "Mbit/s"),
-        "busbw_scaled": Number("busbw_mbit_with", "bus bandwidth", "Mbit/s"),
+        "busbw_reached": Number("busbw_mbit", "bus bandwidth", "Mbit/s", low=True),
+        "busbw_scaled": Number("busbw_mbit_with", "bus bandwidth", "Mbit/s", low=True),
         "pause_share": Number("paused", "paused", "of the time"),
     }
 )
@@ -37,15 +44,20 @@ NUMBERS: Mapping[str, Number] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class OverRepeats:
-    """A number of a claim, called as the claim is, over the runs that count."""
+    """A number of a claim, called as the claim is, over the runs that count. `spread` has its bad end at the top."""
 
     claim: str
     number: Number
     spread: Spread
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What its bad percentile and its worst are called."""
+        return ("p5", "min") if self.number.low else ("p95", "max")
+
     def as_dict(self) -> dict[str, object]:
-        """Plain data for JSON; a number without end is null."""
-        found = self.spread
+        """Plain data for JSON; a number without end is ``{"endless": true}``, and null is one that is not known."""
+        found, (bad, worst) = self.spread, self.names
         return {
             "claim": self.claim,
             "what": self.number.what,
@@ -53,16 +65,16 @@ class OverRepeats:
             "runs": found.count,
             "p50": _finite(found.p50),
             "p50_between": [_finite(one) for one in found.p50_between],
-            "p95": _finite(found.p95),
-            "p95_between": [_finite(one) for one in found.p95_between],
-            "max": _finite(found.most),
-            "max_covers": round(found.covers, 3),
+            bad: _finite(found.p95),
+            f"{bad}_between": [_finite(one) for one in found.p95_between],
+            worst: _finite(found.most),
+            f"{worst}_covers": round(found.covers, 3),
             "confidence": CONFIDENCE,
         }
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The columns of a table: runs, p50 and its interval, p95 and its, the longest, and what that covers."""
+        """The columns of a table: runs, p50 and its interval, the bad percentile and its, the worst, what it covers."""
         found = self.spread
         p50, p95, most = (_said(one) for one in (found.p50, found.p95, found.most))
         between = _range(found.p50_between), _range(found.p95_between)
@@ -71,9 +83,10 @@ class OverRepeats:
     def __str__(self) -> str:
         unit = self.number.unit
         runs, p50, p50_between, p95, p95_between, most, covers = self.cells
+        (bad, worst), beyond = self.names, "below" if self.number.low else "above"
         return (
-            f"{self.claim}: {self.number.what} p50 {p50} ({p50_between}), p95 {p95} ({p95_between}), "
-            f"max {most} {unit} in {runs} runs: {covers} of all runs are not above that, "
+            f"{self.claim}: {self.number.what} p50 {p50} ({p50_between}), {bad} {p95} ({p95_between}), "
+            f"{worst} {most} {unit} in {runs} runs: {covers} of all runs are not {beyond} that, "
             f"with {CONFIDENCE:.0%} confidence"
         )
 
@@ -87,19 +100,33 @@ def over_repeats(seen: Iterable[tuple[int, str, str, Verdict]]) -> tuple[OverRep
         if number is None or not verdict.valid or number.key not in verdict.evidence.numbers:
             continue
         called[place] = number, name
-        values.setdefault(place, []).extend(_values(verdict.evidence.numbers[number.key], number.scale))
-    spreads = ((called[place], spread(found)) for place, found in sorted(values.items()))
+        values.setdefault(place, []).extend(_values(verdict.evidence.numbers[number.key], number))
+    spreads = ((called[place], _spread(found, called[place][0])) for place, found in sorted(values.items()))
     return tuple(OverRepeats(name, number, found) for (number, name), found in spreads if found is not None)
 
 
-def _values(found: object, scale: float) -> list[float]:
-    """A number, or several; what has none had no end."""
+def _spread(values: Sequence[float], number: Number) -> Spread | None:
+    """With the bad end at the top: of what is bad when it is low, that of the numbers turned round, turned back."""
+    found = spread(values)
+    turned = spread([-one for one in values])
+    if not number.low or found is None or turned is None:
+        return found
+    low, high = turned.p95_between
+    between = (None if high is None else -high, None if low is None else -low)
+    return replace(found, p95=-turned.p95, p95_between=between, most=-turned.most)
+
+
+def _values(found: object, number: Number) -> list[float]:
+    """A number, or several; what has none had no end, and a bandwidth of nothing."""
     several: list[Any] = found if isinstance(found, list) else [found]
-    return [NO_END if one is None else float(one) * scale for one in several]
+    none = 0.0 if number.low else NO_END
+    return [none if one is None else float(one) * number.scale for one in several]
 
 
-def _finite(number: float | None) -> float | None:
-    return None if number is None or number == NO_END else round(number, 3)
+def _finite(number: float | None) -> float | dict[str, bool] | None:
+    if number == NO_END:
+        return {"endless": True}
+    return None if number is None else round(number, 3)
 
 
 def _said(number: float) -> str:

@@ -181,6 +181,11 @@ class Repeats:
         return over_repeats((one.place, one.name, one.called, one.verdict) for one in judged if one.place is not None)
 
     @property
+    def left_out(self) -> int:
+        """How many runs are INVALID: no number of theirs counts."""
+        return sum(one.outcome is Outcome.INVALID for one in self.runs)
+
+    @property
     def failed(self) -> int:
         """How many have a false claim."""
         return sum(one.outcome is Outcome.FAILED for one in self.runs)
@@ -221,6 +226,7 @@ def repeat(
     wanted: int = 1,
     seed: int,
     told: Tells = lambda _: None,
+    before: Callable[[int, int], None] = lambda _number, _seed: None,
     after: Callable[[Repeats], None] = lambda _: None,
 ) -> Repeats:
     """Play a scenario until `wanted` runs count, or too many do not. One that may have changed the lab is the last.
@@ -228,6 +234,7 @@ def repeat(
     Args:
         seed: what each run's own seed derives from.
         told: gets each verdict as soon as it is there.
+        before: gets the number and the seed of each run.
         after: gets all runs so far, after each.
 
     What this lab does not have, or a testbed in trouble, ends them: `Repeats.trouble`, which the caller is to raise.
@@ -235,7 +242,9 @@ def repeat(
     found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
     while found.valid < wanted and len(found.runs) < found.most:
         number = len(found.runs) + 1
-        run = play(lab, scenario, number=number, seed=derived_seed(seed, f"run/{number}"), told=told)
+        own = derived_seed(seed, f"run/{number}")
+        before(number, own)
+        run = play(lab, scenario, number=number, seed=own, told=told)
         found = replace(found, runs=(*found.runs, run))
         after(found)
         if run.trouble is not None or not _as_it_was(run):

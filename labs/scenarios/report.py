@@ -13,6 +13,8 @@ from labs.scenarios.play import Judged, Outcome, Repeats, Run
 from labs.verdicts.repeats import CONFIDENCE
 
 VERDICTS_FILE = "verdicts.json"
+# Of what is bad when it is low, the columns of a table hold p5 and the least.
+LOW = " (p5 and min)"
 WORDS = {Outcome.HELD: "held", Outcome.FAILED: "FALSE", Outcome.INVALID: "INVALID", Outcome.ERROR: "ERROR"}
 
 
@@ -37,6 +39,7 @@ def as_dict(found: Repeats) -> dict[str, object]:
             "started": len(found.runs),
             "valid": found.valid,
             "failed": found.failed,
+            "left_out": found.left_out,
             "said": str(found),
         },
         "runs": [
@@ -96,7 +99,8 @@ def _numbers(found: Repeats) -> list[str]:
     if len(found.counting) < 2 or not found.measured:
         return []
     rows = [
-        f"| {_cell(one.claim)} | {one.number.what}, {one.number.unit} | {' | '.join(one.cells)} |"
+        f"| {_cell(one.claim)} | {one.number.what}, {one.number.unit}{LOW if one.number.low else ''} "
+        f"| {' | '.join(one.cells)} |"
         for one in found.measured
     ]
     head = "| claim | number | runs | p50 | between | p95 | between | max | covers |"
@@ -108,7 +112,13 @@ def _numbers(found: Repeats) -> list[str]:
         *rows,
         "",
         f"Percentiles of all runs lie *between* with {confidence} confidence; so sure is the share that max *covers*.",
+        *(["", f"{left_out(found)}."] if found.left_out else []),
     ]
+
+
+def left_out(found: Repeats) -> str:
+    """How many runs the numbers are not of."""
+    return f"{found.left_out} INVALID {'run' if found.left_out == 1 else 'runs'} left out"
 
 
 def _ended(run: Run) -> list[tuple[str, str]]:

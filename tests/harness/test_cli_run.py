@@ -269,15 +269,26 @@ def test_numbers_over_repeats(
     assert (number["p50"], number["p95"], number["max"], number["p50_between"]) == (3.0, 4.0, 4.0, [None, None])
     line = "converged: longest outage p50 3 (? to ?), p95 4 (3 to ?), max 4 ms in 3 runs: 37% of all runs"
     assert line in said.err
+    assert "\n1 INVALID run left out\n" in said.err
+    said_of_runs = [one.partition(", seed ")[0] for one in said.err.splitlines() if ", seed " in one]
+    assert said_of_runs == ["run 1 of 3", "run 2 of 3", "run 3 of 3", "run 4, in place of an INVALID one"]
+    assert f"run 2 of 3, seed {json.loads(said.out)['runs'][1]['seed']}\n" in said.err
+    assert "\n1 INVALID run left out.\n" in (tmp_path / "out.md").read_text()
     assert (
         "| converged | longest outage, ms | 3 | 3 | ? to ? | 4 | 3 to ? | 4 | 37% |"
         in (tmp_path / "out.md").read_text()
     )
     assert line in (tmp_path / "out.xml").read_text()
     says(out(2.0), out(None))
-    assert "max without end ms" in played(capsys, "one.yaml", "--repeat", "2").err
+    said = played(capsys, "one.yaml", "--repeat", "2", "--format", "json")
+    assert "max without end ms" in said.err
+    assert "left out" not in said.err
+    (number,) = json.loads(said.out)["measured"]
+    assert (number["p50"], number["max"], number["p95_between"]) == (2.0, {"endless": True}, [2.0, None])
     says(out(2.0))
-    assert "p50" not in played(capsys, "one.yaml").err
+    said = played(capsys, "one.yaml")
+    assert "p50" not in said.err
+    assert "run 1" not in said.err
 
 
 @pytest.mark.parametrize(
