@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from labs.errors import SpecError
 from labs.spec import to_yaml
@@ -55,8 +55,11 @@ def made_by_hand(events: Iterable[FaultEvent]) -> tuple[Made, ...]:
     )
 
 
-def as_scenario(lab: str, profile: str | None, faults: Iterable[Made]) -> str:
+def as_scenario(lab: str, profile: str | None, faults: Iterable[Made], at_once: Collection[str] = ()) -> str:
     """The text of a scenario file: each fault at its time and for its time, then all has to be as designed.
+
+    Args:
+        at_once: the faults of the catalogue that are over as soon as they are made: those have no end to write.
 
     Raises SpecError when there is nothing to record, or it took more than an hour.
     """
@@ -73,6 +76,9 @@ def as_scenario(lab: str, profile: str | None, faults: Iterable[Made]) -> str:
         same = next((name for name, other in still.items() if _place(other) == _place(one)), None)
         if same is not None:
             steps.append(_end(same, still.pop(same)))
+        if one.fault in at_once:
+            steps.append(_step(f"fault-{number}", replace(one, ended_s=None)))
+            continue
         still[f"fault-{number}"] = one
         steps.append(_step(f"fault-{number}", one))
     steps += [_end(name, one) for name, one in still.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labs import run_dir
 from labs.errors import LabError, SpecError
+from labs.faults import catalogue
 from labs.lab import Lab, adopt_lab, close_lab, open_lab
 from labs.output import emit_json, emit_line, emit_table, live_progress, say
 from labs.request import SEEDS, Request, choose_backend
@@ -95,7 +96,8 @@ def recorded(name: str) -> tuple[str, int]:
     lab = adopt_lab(name)
     found = made_by_hand(LiveTimeline(lab.name, lab.run_dir).read().of(FaultEvent))
     profile = lab.asic.profile.name if lab.asic is not None else None
-    return as_scenario(lab.rendered.spec.name, profile, found), len(found)
+    at_once = {name for name, fault in catalogue.faults().items() if not fault.lasts}
+    return as_scenario(lab.rendered.spec.name, profile, found, at_once), len(found)
 
 
 def show_list(form: str) -> None:

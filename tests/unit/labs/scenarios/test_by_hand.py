@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from labs.errors import SpecError
 from labs.scenarios.by_hand import as_scenario, made_by_hand
@@ -82,3 +83,17 @@ def test_a_cable_that_was_cut_again_and_again_can_be_played(tmp_path: Path) -> N
     assert said[:5] == ["fault-1", "reverted fault-1", "fault-2", "fault-3", "fault-2"]
     assert isinstance(steps[4], RevertStep)
     assert said[5:] == ["fault-4", "fault-3", "fault-4", "claim None"]
+
+
+def test_what_was_over_at_once_is_not_taken_back(tmp_path: Path) -> None:
+    resets = [replace(event(number, "made", number, "leaf1"), fault="bgp-reset") for number in (1, 2)]
+    path = tmp_path / "again.yaml"
+    path.write_text(as_scenario("clos_2x4", None, made_by_hand(resets), at_once={"bgp-reset"}))
+    assert [type(step).__name__ for step in load_scenario(str(path))[0].steps] == [
+        "FaultStep",
+        "FaultStep",
+        "ClaimStep",
+    ]
+    path.write_text(as_scenario("clos_2x4", None, made_by_hand(resets)))
+    with pytest.raises(SpecError, match="over as soon as it is made"):
+        load_scenario(str(path))
