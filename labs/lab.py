@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +18,7 @@ from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
 from labs.dataplane.asic import SoftAsic
 from labs.dataplane.ecmp_state import live_ecmp
-from labs.errors import CapabilityMissing, DeployFailed, LabError, LeftoverLab, NotReady
+from labs.errors import CapabilityMissing, LeftoverLab, NotReady
 from labs.foreign.reading import TOPOLOGY, containers_of
 from labs.foreign_lab import adopted, as_found, restored, stored
 from labs.index import LabRecord, Stage
@@ -34,6 +32,7 @@ from labs.request import Request, choose_backend, render_request
 from labs.spec import RenderedLab
 from labs.telemetry.samples import BgpSession, PortSample, RouteTable
 from labs.undo import identity
+from labs.undone import in_words, undone_on_failure
 from labs.verdicts import Verdict
 from topologies import addressing
 from topologies.fabric import Fabric, Node
@@ -80,7 +79,7 @@ def open_lab(
             before_commit(opened)
             return opened
         player.preflight(rendered)
-        with lease.changing(rendered.name, "up"), _undone_on_failure(rendered.name), _no_room():
+        with lease.changing(rendered.name, "up"), undone_on_failure(rendered.name), in_words():
             run_path = _begin(rendered, player, request)
             started = time.monotonic()
             deployment = player.deploy(rendered, run_path, index.journal(rendered.name), progress)
@@ -394,33 +393,3 @@ def keep(lab: Lab) -> None:
             **stored(lab.rendered),
         },
     )
-
-
-@contextmanager
-def _no_room() -> Iterator[None]:
-    """Say in one message that a file could not be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise
-        where = error.filename or index.state_dir()
-        remedy = "make room on that disk" if error.errno == errno.ENOSPC else ""
-        raise DeployFailed(f"{where} cannot be written: {error.strerror}", remedy=remedy) from None
-
-
-@contextmanager
-def _undone_on_failure(name: str) -> Iterator[None]:
-    """Undo what was made when the block does not come to its end, for whatever reason."""
-    try:
-        yield
-    except BaseException as failed:
-        try:
-            reaper.destroy(name)
-        except LabError as stuck:  # what stands in the way of undoing is what the user has to see to first
-            if not isinstance(failed, LabError):
-                raise
-            remedy = stuck.remedy if "reap" in stuck.remedy else f"{stuck.remedy}, then: railbed reap"
-            why = "" if stuck.message in failed.message else f": {stuck.message}"
-            raise type(failed)(f"{failed.message}; not all of it could be undone{why}", remedy=remedy) from None
-        raise
