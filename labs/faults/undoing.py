@@ -105,7 +105,10 @@ def gone(lab: Lab, args: Mapping[str, Any]) -> str | None:
     node = args.get("node")
     if node is None:
         return None
-    namespace = lab.deployment.netns(node)
+    try:
+        namespace = lab.deployment.netns(node)
+    except KeyError:  # an adopted lab is what the engine has of it now
+        return f"the lab has no {node} any more"
     try:
         with kernel.inside_netns(namespace):
             missing = missing_of(args, dict(socket.if_nameindex()))
