@@ -33,6 +33,7 @@ from labs.kinds import recipe
 from labs.pid_namespaces import frozen_by_namespace, held
 from labs.spec import RenderedLab
 from labs.undo import NETNS_DIR, TOKEN_VARIABLE, carriers, identity, is_process, kill_until_gone
+from labs.waiting import wait_until
 from topologies import addressing
 
 # Booting is bound by the CPU (daemons starting); twice as many as cores keeps them busy while one waits.
@@ -41,6 +42,7 @@ INIT = "/usr/bin/catatonit"
 JOIN = PurePosixPath("/run/railbed/join")
 # Configuring takes a tenth of a second; the rest is room for a workstation that does much else.
 JOIN_WITHIN = 60.0
+HEEDED_WITHIN = 10.0
 FIRST_IFINDEX = 16  # above what a namespace is born with (lo, and tunnels where the kernel has them built in)
 
 
@@ -165,9 +167,12 @@ class NetnsDeployment:
             wanted = signal.SIGSTOP if state is NodeState.PAUSED else signal.SIGCONT
             init = self._init(node)
             with held(init) as members:
-                for pid in members() - {init}:
+                found = members() - {init}
+                for pid in found:
                     with suppress(ProcessLookupError):
                         os.kill(pid, wanted)
+            if found:
+                self._heeded(node, frozen=state is NodeState.PAUSED)
             if state is not NodeState.STOPPED:
                 return
         if state is NodeState.STOPPED:
@@ -177,6 +182,20 @@ class NetnsDeployment:
         self._bury(node, token)
         with _launcher(token) as launcher:
             self.start_up(launcher, [node], lambda _: None)
+
+    def _heeded(self, node: str, *, frozen: bool) -> None:
+        """Wait until every process has heeded the signal: one in the midst of a system call does so after it.
+
+        Who asked for the state before would find the one of before, and have nothing to do. Raises NotReady.
+        """
+        seen = wait_until(
+            f"{node} is {'paused' if frozen else 'going on'}",
+            lambda: self._state(node) is NodeState.PAUSED,
+            lambda paused: paused is frozen,
+            within=HEEDED_WITHIN,
+        )
+        if not seen.held:
+            raise NotReady(f"{node} does not {'pause' if frozen else 'go on'}: a process heeds no signal")
 
     def _bury(self, node: str, token: str) -> None:
         """End what a start that was killed half-way has left: two sets of daemons would share the node's kernel."""
