@@ -158,6 +158,8 @@ class Recorder:
         for fd, heard in rested:
             with suppress(KeyError, ValueError, OSError):  # closed meanwhile, or opened anew
                 self._selector.register(fd, selectors.EVENT_READ, heard)
+        for name in self._logs.listen():
+            self._hear(f"the log of {name}", partial(self._hear_log, name))
         if now < self._unsettled_until:
             self._rescan()
         if self._engine is not None and self._engine.socket is None and now >= self._engine_due:

@@ -25,9 +25,20 @@ class LogWatch:
         for name, node in self._nodes.items():
             path = Path(node.log)
             self._read[name] = path.stat().st_size if path.exists() else 0
-            number = inotify.add(path.parent, MODIFY | CREATE | MOVED_TO)
+        self.listen()
+
+    def listen(self) -> tuple[str, ...]:
+        """Hear of the folders that are not heard of yet: a Recorder may be there before they are.
+
+        Returns the nodes whose folder has come since, and where something may stand already.
+        """
+        new = []
+        for name in self._nodes.keys() - set(self._numbers.values()):
+            number = self._inotify.add(Path(self._nodes[name].log).parent, MODIFY | CREATE | MOVED_TO)
             if number is not None:
                 self._numbers[number] = name
+                new.append(name)
+        return tuple(sorted(new))
 
     @property
     def names(self) -> Iterable[str]:
