@@ -7,7 +7,8 @@ containers         the containers that carry the lab's labels, and whatever else
 container-network  a management network, with our labels
 containerlab       what containerlab leaves beside containers: names of namespaces, host names, ssh configuration
 foreign-network    a management network that containerlab made for somebody else's file, once nobody uses it
-setting            a setting of the workstation that containerlab or asicd overwrites
+setting            a setting of the workstation that containerlab overwrites
+expedited          a setting of the workstation that asicd has on for moments, should one have been killed in such
 paused             a container that was paused
 soft-asic          asicd, its queues on the ports, and its maps
 adopted            nothing: a lab that goes on without us
@@ -30,7 +31,7 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from labs import container_network, engine, hosts_file, kernel, sysctl
+from labs import container_network, engine, expedited, hosts_file, kernel, sysctl
 from labs.errors import NotReady
 from labs.journal import Entry, Journal, Undo, boot_id
 from labs.waiting import wait_until
@@ -216,11 +217,10 @@ def remove_foreign_network(lab: str, entries: tuple[Entry, ...]) -> None:
 
 
 def restore_setting(lab: str, entries: tuple[Entry, ...]) -> None:
-    """Write back what containerlab or asicd has overwritten, should they not have come to it."""
+    """Write back what containerlab has overwritten, should it not have come to it."""
     del lab
     for entry in entries:
-        key = str(entry.change.args["key"])
-        path = Path(key) if key.startswith("/") else sysctl.path_of(key)
+        path = sysctl.path_of(str(entry.change.args["key"]))
         if path.read_text().strip() != entry.change.args["was"]:
             path.write_text(str(entry.change.args["was"]))
 
@@ -332,6 +332,7 @@ UNDO: Mapping[str, Undo] = MappingProxyType(
         "containerlab": remove_traces,
         "foreign-network": remove_foreign_network,
         "setting": restore_setting,
+        "expedited": expedited.put_back,
         "paused": let_go_on,
         "fault": revert_faults,
         "soft-asic": remove_soft_asic,

@@ -37,7 +37,6 @@ from topologies.fabric import Fabric
 PROFILE_FOLDER = "profile"  # in the run directory: one file, what is being played
 # Fast ports that open again hand their backlog over at once: the kernel's default of 1000 frames can overflow.
 BACKLOG = {"net.core.netdev_max_backlog": 10_000}
-EXPEDITED = Path("/sys/kernel/rcu_expedited")  # asicd sets it while it attaches
 # By tcx where the kernel has it; asked for by name to play an older kernel.
 HOOK = "RAILBED_ASIC_HOOK"
 HOOKS: Mapping[str, list[str]] = {"": [], "tcx": [], "cls_bpf": ["--cls-bpf"]}
@@ -212,8 +211,7 @@ def attach(
     wanted = plan_of(profile, fabric, seed)
     _keep(run_dir, profile)
     journal.will(*(Change("sysctl", {"key": key}) for key in BACKLOG))
-    if EXPEDITED.exists():
-        journal.will(Change("setting", {"key": str(EXPEDITED), "was": EXPEDITED.read_text().strip()}))
+    journal.will(Change("expedited", {}))
     sysctl.want(lab, BACKLOG)
     _start(lab, wanted, run_dir, journal, own_ports=own_ports)
     try:

@@ -1,7 +1,7 @@
 """CLEAN-2: railbed is killed at every point of attaching the soft ASIC, and asicd itself is killed.
 
     up:   … nodes run | the backlog's setting | the grace periods' setting | asicd | its pid | attached | up
-    KILL at                                 every journal line ─┘
+    KILL at                                 every journal line ─┘                 └ asicd itself
 
 Procedure and checks are those of test_crash_points.py, and besides: no asicd, no BPF file system, no folder below
 /run/railbed, both settings of the workstation as they were.
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from labs import sysctl
+from labs import expedited, sysctl
 from labs.dataplane import place
-from labs.dataplane.asic import BACKLOG, EXPEDITED
+from labs.dataplane.asic import BACKLOG
 from labs.testing import wait_until
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ ENDS_WITHIN_S = 5.0
 
 def settings() -> dict[str, str]:
     """What the soft ASIC changes of the workstation while a lab is up, or while it attaches."""
-    return {**{key: str(sysctl.read(key)) for key in BACKLOG}, str(EXPEDITED): EXPEDITED.read_text().strip()}
+    return {
+        **{key: str(sysctl.read(key)) for key in BACKLOG},
+        str(expedited.SETTING): expedited.SETTING.read_text().strip(),
+    }
 
 
 def remains(name: str) -> list[str]:
@@ -85,6 +89,33 @@ def test_reap_after_asicd_itself_was_killed(ground: Ground) -> None:
     assert code == 0, said
     ground.assert_spotless()
     assert remains(ground.name) == []
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["left by a killed asicd", "set by its owner"])
+def test_grace_periods_setting(shared_ground: Ground, *, ours: bool) -> None:
+    """On before `up`: what an asicd left that was killed as it attached goes back to what it was, else it stays."""
+    with on_already(killed_at="0" if ours else ""):
+        code, said = shared_ground.run(*shared_ground.up_argv(), "--no-wait", "--profile", "pfc_only")
+        assert code == 0, said
+        assert expedited.SETTING.read_text().strip() == ("0" if ours else "1")
+        assert expedited.HELD.read_text() == "", "asicd has not put it back"
+        code, said = shared_ground.run("down", shared_ground.name)
+        assert code == 0, said
+        assert expedited.SETTING.read_text().strip() == ("0" if ours else "1")
+    shared_ground.assert_spotless()
+
+
+@contextmanager
+def on_already(killed_at: str) -> Iterator[None]:
+    """The setting is 1; the locked file says what it was, as a killed asicd leaves it, or nothing."""
+    before = expedited.SETTING.read_text()
+    expedited.HELD.write_text(killed_at)
+    expedited.SETTING.write_text("1")
+    try:
+        yield
+    finally:
+        expedited.SETTING.write_text(before)
+        expedited.HELD.write_text("")
 
 
 def asicds(name: str) -> list[int]:
