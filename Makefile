@@ -9,6 +9,7 @@ AS_USER := scripts/run_as user
 AS_ROOT := scripts/run_as root
 RAILBED := $(AS_ROOT) .venv/bin/railbed
 PYTEST := .venv/bin/python -m pytest
+BY_ALL := -n auto --maxprocesses 8 --dist worksteal
 ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10 --lab-scope=session
 
 .DEFAULT_GOAL := help
@@ -50,13 +51,14 @@ doctor: setup ## what this workstation can and cannot do for a lab
 check: ## format, lint, types, import contracts, unit tests: under a minute, no root
 	@scripts/bootstrap --venv
 	$(AS_USER) .venv/bin/ruff format --check && $(AS_USER) .venv/bin/ruff check
-	$(AS_USER) .venv/bin/mypy && $(AS_USER) .venv/bin/lint-imports && $(AS_USER) $(PYTEST) -q tests/unit
+	$(AS_USER) .venv/bin/mypy && $(AS_USER) .venv/bin/lint-imports && $(AS_USER) $(PYTEST) -q $(BY_ALL) tests/unit
 
-test: setup native setup-containerlab check test-harness test-dataplane test-fabric ## everything
+test: export RAILBED_DEAL = 1
+test: setup native setup-containerlab check test-harness test-dataplane test-fabric ## everything, each case on one backend
 
 test-harness: setup ## golden files, the native programs, and the harness on a backend that is only pretended
 	@[ -x /usr/bin/tshark ] || $(AS_ROOT) scripts/bootstrap --packages tshark
-	$(AS_USER) $(PYTEST) tests/golden tests/native tests/harness --junitxml=build/junit/harness.xml
+	$(AS_USER) $(PYTEST) $(BY_ALL) tests/golden tests/native tests/harness --junitxml=build/junit/harness.xml
 
 test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as root, without a lab
 	@[ -x /usr/sbin/bpftool ] || $(AS_ROOT) scripts/bootstrap --packages bpftool
@@ -78,7 +80,7 @@ smoke: native ## the smoke set of scenarios: three minutes on two processors, ex
 	@$(AS_ROOT) scripts/smoke --backend '$(BACKEND)'
 
 nightly: export RAILBED_NIGHTLY = 1
-nightly: test bench ## everything, and the benchmarks
+nightly: test bench ## everything, each case on both backends, and the benchmarks
 
 bench: native ## how long labs take to come up; what packets, pauses and hashes cost
 	@failed=; for one in scripts/bench_*; do $(AS_ROOT) $$one || failed=1; done; [ -z "$$failed" ]
