@@ -10,7 +10,7 @@ AS_ROOT := scripts/run_as root
 RAILBED := $(AS_ROOT) .venv/bin/railbed
 PYTEST := .venv/bin/python -m pytest
 BY_ALL := -n auto --maxprocesses 8 --dist worksteal
-ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10 --lab-scope=session
+ON_LABS := $(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations=10 --lab-scope=session --lab-rerun-invalid
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

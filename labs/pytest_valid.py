@@ -3,6 +3,9 @@
 A test that measures (it uses `faults`, `traffic` or `timeline`) is watched as `railbed run` watches a scenario: each
 verdict that it asserts is INVALID where the workstation, its clocks or the soft ASIC have spoilt it, and such a test is
 run once more. `valid_of` says otherwise how often.
+
+A workstation may be in trouble for minutes. With --lab-rerun-invalid a test that is INVALID all the same is put at the
+end of the session, and what it says then is its only report.
 """
 
 from __future__ import annotations
@@ -13,12 +16,47 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
 from labs.errors import RunInvalid
 from labs.verdicts import vouched
 
 MEASURING = frozenset({"faults", "timeline", "traffic"})
 RUNS = 2
+_put_off = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Put a test that is INVALID at the session's end, once. Under xdist, which knows all items before, none is."""
+    if (
+        not item.config.getoption("--lab-rerun-invalid")
+        or hasattr(item.config, "workerinput")
+        or _put_off in item.stash
+    ):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    invalid = [one for one in reports if one.failed and getattr(one, "railbed_error", None) == RunInvalid.__name__]
+    if invalid and not any(one.failed and one not in invalid for one in reports):
+        item.stash[_put_off] = str(invalid[0].longrepr).splitlines()[0]
+        item.user_properties.append(("put_off", item.stash[_put_off]))
+        item.session.items.append(item)
+    else:
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which tests were put off, and why: a nightly log shows how often that is needed."""
+    session = getattr(terminalreporter, "_session", None)
+    put_off = {one.nodeid: one.stash[_put_off] for one in getattr(session, "items", ()) if _put_off in one.stash}
+    if put_off:
+        terminalreporter.section("INVALID at first, played again at the end")
+        for name, why in put_off.items():
+            terminalreporter.write_line(f"{name}: {why}")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -84,6 +84,30 @@ def test_twice_starved_is_an_error(pytester: pytest.Pytester, held: bool) -> Non
     result.stdout.fnmatch_lines(["*INVALID*"])
 
 
+@pytest.mark.parametrize(
+    ("starved", "held", "outcome"),
+    [(3, True, "passed"), (3, False, "failed"), (4, True, "errors"), (1, True, "passed")],
+)
+def test_trouble_that_lasts_is_waited_out(pytester: pytest.Pytester, starved: int, held: bool, outcome: str) -> None:
+    """INVALID twice, a test is put at the end, in a lab of its own; what it says there is all that is reported."""
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "starved.txt").write_text(str(starved))
+    later = "\n@pytest.mark.lab('clos_frr')\ndef test_later(lab):\n    assert len(runs) == 2\n"
+    pytester.makepyfile(one("traffic", held=held) + later)
+    result = pytester.runpytest_inprocess(*FAKE, "--lab-rerun-invalid")
+    wanted = {"passed": 1, outcome: 1} if outcome != "passed" else {"passed": 2}
+    result.assert_outcomes(**wanted)
+    put_off = "*INVALID at first, played again at the end*"
+    if starved == 1:
+        result.stdout.no_fnmatch_line(put_off)
+    else:
+        result.stdout.fnmatch_lines([put_off, "*::test_it* in time: the workstation was starved*"])
+    cases = list(ET.parse(pytester.path / "out.xml").getroot().iter("testcase"))
+    assert [case.attrib["name"].partition("[")[0] for case in cases] == (
+        ["test_it", "test_later"] if starved == 1 else ["test_later", "test_it"]
+    )
+
+
 @pytest.mark.parametrize(("starved", "passed"), [(0, 1), (1, 1), (2, 0)])
 def test_a_starved_bring_up_is_judged_once_more(pytester: pytest.Pytester, starved: int, passed: int) -> None:
     """Else all tests that share the lab would be INVALID for one moment of the workstation's."""
