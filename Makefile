@@ -63,7 +63,7 @@ test-harness: setup ## golden files, the native programs, and the harness on a b
 test-dataplane: native ## the soft ASIC's programs, fed packet by packet; as root, without a lab
 	@[ -x /usr/sbin/bpftool ] || $(AS_ROOT) scripts/bootstrap --packages bpftool
 	@$(AS_USER) mkdir -p build/junit && $(AS_USER) touch build/junit/dataplane.xml
-	$(ON_LABS) tests/dataplane --junitxml=build/junit/dataplane.xml
+	$(ON_LABS) $(BY_ALL) tests/dataplane --junitxml=build/junit/dataplane.xml
 
 test-fabric: test-netns test-containerlab ## real labs, real packets, on both backends; as root
 

@@ -3,9 +3,9 @@
 Every test of a run is played by one backend: the one that --lab-backend (RAILBED_LAB_BACKEND) names, by default what
 railbed itself would pick. What differs between backends is said here, once.
 
-What the soft ASIC and rnic do is the same on both. `make test` therefore deals the tests of these out between the
-backends, case by case and by turns, and plays the rest on both (RAILBED_DEAL=1). `make test-netns`, `make
-test-containerlab`, pytest itself and the nightly run play all on each.
+`make test` deals these tests out between the backends, case by case and by turns; what a backend does itself, how
+nodes die, come back and are told apart, it plays on both (RAILBED_DEAL=1). `make test-netns`, `make test-containerlab`,
+pytest itself and the nightly run play all on each.
 """
 
 from __future__ import annotations
@@ -41,13 +41,7 @@ SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 WITHIN_S = 60.0
 
 DEALT = os.environ.get("RAILBED_DEAL") == "1" and os.environ.get("RAILBED_NIGHTLY") != "1"
-THE_SAME_ON_BOTH = {  # folders and files: queues, hashing, cards, and how a killed injector's journal is read
-    *("ecmp", "pfc", "traffic"),
-    *("test_buffer_accounting.py", "test_classification.py", "test_ecn_marking.py", "test_queue_order.py"),
-    *("test_scheduling.py", "test_scenarios.py"),
-    *("test_cabling.py", "test_cabling_unnumbered.py", "test_filters.py", "test_hash_polarisation.py"),
-    *("test_killed_injector.py", "test_qos_faults.py", "test_wires.py"),
-}
+ON_BOTH = {"crash", "test_node_faults.py", "test_node_power.py", "test_timeline.py", "test_two_labs.py"}
 
 Play = Callable[..., Profile]
 
@@ -260,12 +254,12 @@ def _played(asked: str) -> Played:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal out between the backends what is the same on both."""
+    """Deal out between the backends what either can show for both."""
     here = Path(__file__).parent
-    same = [one for one in items if here in one.path.parents and THE_SAME_ON_BOTH & set(one.path.parts)]
-    if DEALT and same:
+    dealt = [one for one in items if here in one.path.parents and ON_BOTH.isdisjoint(one.path.parts)]
+    if DEALT and dealt:
         mine = int(_played(config.getoption("--lab-backend")).backend != "netns")
-        others = set(same[1 - mine :: 2])
+        others = set(dealt[1 - mine :: 2])
         config.hook.pytest_deselected(items=[one for one in items if one in others])
         items[:] = [one for one in items if one not in others]
 

@@ -62,6 +62,7 @@ def judged(a: str, b: str) -> Mapping[str, Verdict]:
     return {verdict.claim.split()[0].rstrip(":"): verdict for verdict in found.verdicts}
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("runs")
 def test_an_image_against_itself_raises_no_alarm() -> None:
     """A/A: nothing is called slower."""

@@ -7,8 +7,6 @@ import os
 import pytest
 
 NIGHTLY = os.environ.get("RAILBED_NIGHTLY") == "1"
-IN_CONTAINERS = os.environ.get("RAILBED_LAB_BACKEND") == "containerlab"
-collect_ignore = ["test_graceful_restart.py"] if IN_CONTAINERS and not NIGHTLY else []
 
 
 @pytest.fixture

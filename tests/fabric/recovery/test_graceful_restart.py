@@ -1,7 +1,7 @@
 """RECOVER-3: bgpd is killed with graceful restart and BFD on, beside a running all-reduce: not a packet is lost.
 
-In containers this is the nightly run's (conftest.py): a lab has to be two minutes old first, and the race of BFD's new
-session with BGP's, which FRR has, makes runs INVALID more often where daemons start slowly.
+A lab has to be two minutes old first. The race of BFD's new session with BGP's, which FRR has, makes runs INVALID more
+often where daemons start slowly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from labs.probing import around
 from labs.pytest_plugin import Faults
 from labs.testing import nothing_lost
 
-pytestmark = [pytest.mark.lab("clos_frr_graceful"), pytest.mark.valid_of(3)]
+pytestmark = [pytest.mark.lab("clos_frr_graceful"), pytest.mark.valid_of(3), pytest.mark.nightly]
 LINK = "leaf1:spine1"
 
 
