@@ -14,6 +14,7 @@ from pathlib import Path
 from labs import lease
 from labs.channels.namespaces import in_network
 from labs.collective_trouble import check_hosts, check_running
+from labs.dataplane.asic import SoftAsic
 from labs.faults.host_traffic import remarks, with_faults
 from labs.lab import Lab
 from labs.path import Path as FlowPath
@@ -22,6 +23,7 @@ from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample
 from labs.verdicts.health import STEAL_MOST, TICK_S
 from labs.verdicts.pfc import LOSSLESS_DSCPS
+from labs.waiting import wait_until
 from topologies import addressing
 from topologies.ecmp import ROCE_PORT
 from topologies.errors import SpecError
@@ -43,6 +45,7 @@ from traffic.step_model import computing_s
 # So many times as long as the wire needs at least, before a collective is given up.
 PATIENCE = 20.0
 LEAST_S = 30.0
+PUT_RIGHT_S = 1.0  # asicd looks every 20 ms, and 50 ms of nothing are a quiet moment
 CPU_FIELDS = 8  # of /proc/stat: user nice system idle iowait irq softirq steal; guest time is in the first two
 
 
@@ -217,7 +220,7 @@ class Playing:
                 report,
                 sample,
                 (idle - self.began[0]) / max(1, total - self.began[1]),
-                self.lab.asic.counters() - self.before if self.lab.asic and self.before else None,
+                counted_since(self.lab.asic, self.before) if self.lab.asic and self.before else None,
                 self.held.disturbed(),
                 queues_of(self.lab, report.dscp),
             )
@@ -284,6 +287,20 @@ def play(
     """
     with playing(lab, graph, placement, settings, iterations=iterations, check=check) as run:
         return run.finish(within, watch)
+
+
+def counted_since(asic: SoftAsic, before: AsicCounters) -> AsicCounters:
+    """What the soft ASIC has counted since.
+
+    A packet that a stopped processor held for long is taken for lost until it comes; its queue then holds one less than
+    nothing, until asicd puts both right in the port's next quiet moment (reconcile.c). That is waited for.
+    """
+    return wait_until(
+        "what came after all is no loss",
+        lambda: asic.counters() - before,
+        lambda since: not any(queue.lost_packets > 0 > queue.depth_packets for queue in since.queues),
+        within=PUT_RIGHT_S,
+    ).last
 
 
 def queues_of(lab: Lab, dscp: int) -> frozenset[int] | None:

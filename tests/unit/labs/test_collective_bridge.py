@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from labs.collective_bridge import LEAST_S, PATIENCE, Played, addresses, cpu_time, playing, queues_of, ranks_on
+from labs.collective_bridge import (
+    LEAST_S,
+    PATIENCE,
+    Played,
+    addresses,
+    counted_since,
+    cpu_time,
+    playing,
+    queues_of,
+    ranks_on,
+)
 from labs.telemetry.asic_counters import AsicCounters, QueueCounters
 from labs.telemetry.asicd_counters import AsicdCounters
 from labs.telemetry.samples import HostSample
@@ -129,6 +139,21 @@ def test_what_other_classes_lost_is_not_the_collectives() -> None:
     assert played(0, {1: 5, 3: 2}, frozenset({3})).dropped == 2
     assert played(0, {1: 5, 3: 2}).dropped == 7
     assert played(0, {1: -1, 3: 2}).dropped == 2, "what came after all was another's loss"
+
+
+def test_what_came_after_all_is_waited_for() -> None:
+    """A queue that holds less than nothing is about to be put right; one that lost a packet for good is not."""
+    looks = [(1, -1), (1, -1), (0, 0), (0, 0)]
+
+    def counters(lost: int, depth: int) -> AsicCounters:
+        queue = QueueCounters("leaf1", "eth1", 3, lost_packets=lost, depth_packets=depth)
+        return AsicCounters("lab", (), (queue,), (), (), AsicdCounters())
+
+    late: Any = SimpleNamespace(counters=lambda: counters(*looks.pop(0)))
+    assert counted_since(late, counters(0, 0)).queues[0].lost_packets == 0
+    assert len(looks) == 1
+    lost: Any = SimpleNamespace(counters=lambda: counters(1, 0))
+    assert counted_since(lost, counters(0, 0)).queues[0].lost_packets == 1
 
 
 def test_what_was_missed_at_the_far_end_is_not_counted_twice() -> None:
