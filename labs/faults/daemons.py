@@ -19,6 +19,7 @@ from labs.lab import Lab
 from labs.node import LiveNode
 from labs.pid_namespaces import outside
 from labs.undo import identity, is_process, kill_until_gone
+from labs.waiting import wait_until
 
 DAEMON_RUNS = "daemon-runs"
 DAEMON_GOES_ON = "daemon-goes-on"
@@ -80,17 +81,17 @@ def _running(site: Site) -> Mapping[str, Any]:
     known = driver(node.kind).daemons(node)
     if daemon not in known:
         raise SpecError(f"daemon={daemon}", allowed=" | ".join(known) or f"none: {node.name} runs no daemons")
-    pid = _pid(site.lab, node, daemon)
-    if pid is None:
-        raise NotReady(f"{node.name}: {daemon} does not run")
     claimed = software(node.kind).restarted_with(daemon)
     others = {name: _pid(site.lab, node, name) for name in claimed if name in known}
-    with_it = [_words(node, name, number) for name, number in others.items() if number is not None]
-    return {**_words(node, daemon, pid), "with": with_it, "claimed": list(claimed)}
+    with_it = [as_it_runs(site.lab, node, name) for name, number in others.items() if number is not None]
+    return {**as_it_runs(site.lab, node, daemon), "with": with_it, "claimed": list(claimed)}
 
 
-def _words(node: LiveNode, daemon: str, pid: int) -> dict[str, Any]:
+def as_it_runs(lab: Lab, node: LiveNode, daemon: str) -> dict[str, Any]:
     """A daemon as it runs: how it was started, which process it is, and by which configuration."""
+    pid = _pid(lab, node, daemon)
+    if pid is None:
+        raise NotReady(f"{node.name}: {daemon} does not run")
     argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     was = software(node.kind).written(node, daemon)
     if not was:
@@ -126,6 +127,17 @@ def runs(lab: Lab, args: Mapping[str, Any]) -> None:
         if is_process(other["process"]):
             _end(other)
         _start(lab, other)
+
+
+def start_anew(lab: Lab, args: Mapping[str, Any]) -> None:
+    """End a daemon and have it again: by its supervisor where one runs, else by `runs`, which a killed one calls."""
+    node, daemon = lab.node(args["node"]), args["daemon"]
+    _end(args)
+    if software(node.kind).supervisor(node) is not None:
+        wait_until(
+            f"{daemon} runs again", lambda: _pid(lab, node, daemon), lambda pid: pid is not None, within=STARTS_WITHIN
+        )
+    runs(lab, args)
 
 
 def _start(lab: Lab, args: Mapping[str, Any]) -> None:

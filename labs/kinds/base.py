@@ -128,6 +128,10 @@ class Software(Protocol):
         """The node's BFD sessions by peer, and whether each is up: before that it sees no peer fall silent."""
         ...
 
+    def forgetful(self, node: LiveNode) -> tuple[str, ...]:
+        """Next hops that the daemon which speaks BGP takes for lost, and keeps so, though the node reaches them."""
+        ...
+
     def drained(self, node: LiveNode) -> bool:
         """Whether the node is taken out of its neighbours' ways (`Driver.drain`)."""
         ...

@@ -86,6 +86,15 @@ class FrrSoftware:
         except (ValueError, KeyError, TypeError):
             raise NotReady(f"{node.name}: bfdd does not answer: {said.strip()[-200:]}") from None
 
+    def forgetful(self, node: LiveNode) -> tuple[str, ...]:
+        """See Software: what bgpd calls invalid, its own networks too, and zebra, which tells it, resolves."""
+        said = [vty.ask(node, "bgpd", f"show bgp {what}") for what in ("nexthop", "import-check-table")]
+        lost = {line.split()[0] for line in "\n".join(said).splitlines() if " invalid" in line}
+        if not lost:
+            return ()
+        known = "\n".join(vty.ask(node, "zebra", f"show {family} nht") for family in ("ip", "ipv6"))
+        return tuple(sorted(lost & set(_resolved(known))))
+
     def announce(self, node: LiveNode, prefix: str, *, on: bool) -> None:
         """See Software."""
         _check_bgp(node)
@@ -110,6 +119,16 @@ class FrrSoftware:
     def drained(self, node: LiveNode) -> bool:
         """See Software."""
         return DRAINED in _configured(node)
+
+
+def _resolved(said: str) -> Iterator[str]:
+    """The next hops that zebra has a way to: ``10.0.0.1(Connected)``, and in the next line how it is resolved."""
+    name = ""
+    for line in said.splitlines():
+        if line and not line[0].isspace():
+            name = line.partition("(")[0].strip()
+        elif name and line.strip().startswith("resolved via"):
+            yield name
 
 
 def _daemons(node: LiveNode) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from labs.kinds.frr.software import _sectioned
+from typing import Any
+
+import pytest
+
+from labs.kinds.frr.software import SOFTWARE, _sectioned
 
 SAID = """!
 frr version 8.4
@@ -43,3 +47,42 @@ def test_each_line_stands_behind_its_section() -> None:
         "end",
     ]
     assert list(_sectioned("")) == []
+
+
+NEXT_HOPS = """Current BGP nexthop cache:
+ 10.160.8.2 valid [IGP metric 0], #paths 3, peer 10.160.8.2
+  if eth1
+  Last update: Sun Nov 22 12:31:37 2026
+
+ 10.160.24.2 invalid, #paths 3, peer 10.160.24.2
+  Must be Connected
+  Last update: Sun Nov 22 12:28:04 2026
+
+ 10.160.32.2 invalid, #paths 3, peer 10.160.32.2
+  Must be Connected
+  Last update: Sun Nov 22 12:28:04 2026
+
+"""
+OWN = "Current BGP import check cache:\n 10.2.0.1 invalid, #paths 1\n  Last update: Sun Nov 22 12:28:04 2026\n"
+TRACKED = """10.2.0.1
+ resolved via connected
+ is directly connected, lo
+ Client list: bgp(fd 14)
+10.160.24.2(Connected)
+ resolved via connected
+ is directly connected, eth3
+ Client list: bgp(fd 14)
+10.160.32.2(Connected)
+ unresolved(Connected)
+ Client list: bgp(fd 14)
+"""
+
+
+def test_next_hops_that_bgpd_alone_has_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that zebra does not resolve either is lost indeed. The words are those of FRR 8.4.4, from a switch."""
+    said = {"show bgp nexthop": NEXT_HOPS, "show bgp import-check-table": OWN, "show ip nht": TRACKED}
+    monkeypatch.setattr("labs.kinds.frr.vty.ask", lambda _node, _daemon, command: said.get(command, ""))
+    node: Any = None
+    assert SOFTWARE.forgetful(node) == ("10.160.24.2", "10.2.0.1")
+    said["show bgp nexthop"], said["show bgp import-check-table"] = NEXT_HOPS.replace("invalid,", "valid,"), ""
+    assert SOFTWARE.forgetful(node) == ()
