@@ -184,7 +184,7 @@ def _remember(lab: Lab, node: LiveNode, speaker: Mapping[str, Any]) -> None:
     """See that BGP has the next hops which the switch has.
 
     A port's name passes from one interface to another here, which never happens to a switch; bgpd of FRR 8.4 has been
-    seen (twice in some two hundred swaps) to take all next hops for lost then, other ports' too, and is not told anew.
+    seen to take all next hops for lost then, seldom, other ports' too, and is not told anew.
     """
     forgetful = software(node.kind).forgetful
     looked = wait_until("BGP has every next hop", lambda: forgetful(node), lambda lost: not lost, within=REMEMBERS_S)

@@ -65,11 +65,11 @@ def test_silence_is_no_swap(lab: Lab, faults: Faults) -> None:
 def test_bgp_that_has_lost_its_next_hops_is_started_anew(
     lab: Lab, faults: Faults, timeline: LiveTimeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FRR 8.4 did so twice in some two hundred swaps; here it is made to seem so. What nobody saved comes back, too."""
+    """FRR 8.4 seldom does so; here it is made to seem so. What nobody saved comes back, too."""
     node, line = lab.node("spine1"), "bgp cluster-id 192.0.2.9"
     words = ("vtysh", "-c", "configure terminal", "-c", f"router bgp {node.node.asn}", "-c")
     first = bgpd(node)
-    monkeypatch.setattr(SOFTWARE, "forgetful", lambda one: ("192.0.2.1",) if bgpd(one) == first else (), raising=False)
+    monkeypatch.setattr(SOFTWARE, "forgetful", lambda one: ("192.0.2.1",) if bgpd(one) == first else ())
     node.run(*words, line)  # that nobody saved
     with faults.swapped_cables("leaf1:spine1", other="leaf2:spine1"):
         anew = bgpd(node)
