@@ -361,7 +361,8 @@ def compare(
 @_format
 def reap(dry_run: bool, form: str) -> None:
     """Undo what a crash or a kill has left behind; labs that run are not touched."""
-    views.show_reaped(reaper.leftovers() if dry_run else reaper.reap(), form, dry_run=dry_run)
+    found = (*reaper.leftovers(), *reaper.kept_by_engine().values()) if dry_run else reaper.reap()
+    views.show_reaped(found, form, dry_run=dry_run)
 
 
 @commands.command()

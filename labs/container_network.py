@@ -1,4 +1,9 @@
-"""The management network of a lab on containers: its own bridge, and a subnet that nothing here uses."""
+"""The management network of a lab on containers: its own bridge, and a subnet that nothing here uses.
+
+Docker before 28.1 counts the containers of a network apart from its list of them, and may count wrong when several
+start at the same moment: such a network has nobody and cannot be removed until the engine is restarted. It holds a
+name and a subnet, nothing more. `down` says so and leaves it, `reap` removes it as soon as the engine does.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Network
-from itertools import islice
+from itertools import chain, count, islice
 
-from labs import engine
-from labs.errors import DeployFailed, NotReady, PreflightFailed
+from labs import engine, index, lease
+from labs.errors import DeployFailed, LabError, NotReady, PreflightFailed
 from labs.waiting import wait_until
 
 # Networks of ours come out of the upper half of the block that engines take their own from (172.16.0.0/12, and
@@ -19,12 +24,15 @@ from labs.waiting import wait_until
 POOL = IPv4Network("172.24.0.0/13")
 BRIDGE_NAME = "com.docker.network.bridge.name"
 FREED_WITHIN = 10.0
+LAB, INDEX = "railbed-lab", "railbed-index"  # labels: whose it is, and in which index that lab's journal is
 # A shorter route leads everywhere, as a VPN's two halves of the default route do: nobody lives at its end.
 NARROW = 8
 
 
-def create(lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network | None = None) -> IPv4Network:
-    """Create the network ``railbed-<lab>`` with room for `nodes`; returns its subnet.
+def create(
+    lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network | None = None, *, name: str = ""
+) -> IPv4Network:
+    """Create a network (by default ``railbed-<lab>``) with room for `nodes`; returns its subnet.
 
     Another lab may take a subnet between our look and our wish: the engine refuses, and the next free one is tried.
     Raises DeployFailed when there is none, PreflightFailed when the one that was asked for is in use.
@@ -39,13 +47,14 @@ def create(lab: str, nodes: int, labels: Mapping[str, str], subnet: IPv4Network 
             remedy="another subnet under management: in the lab file, or none for one that is free",
         )
     wanted = [subnet] if subnet else [one for one in _pool(nodes) if not any(one.overlaps(t) for t, _ in taken)]
+    marks = {**labels, LAB: lab, INDEX: str(index.state_dir())}
     refused = ""
     for one in wanted:
         ipam = sdk.types.IPAMConfig(pool_configs=[sdk.types.IPAMPool(subnet=str(one), gateway=str(one[1]))])
         with engine.asking(at):
             try:
                 engine.client(at).api.create_network(
-                    name_of(lab), driver="bridge", ipam=ipam, labels=dict(labels), check_duplicate=True
+                    name or name_of(lab), driver="bridge", ipam=ipam, labels=marks, check_duplicate=True
                 )
             except sdk.errors.APIError as error:
                 refused = str(error.explanation or error)
@@ -64,11 +73,29 @@ def name_of(lab: str) -> str:
     return f"railbed-{lab}"
 
 
+def free_name(lab: str) -> str:
+    """A name for the management network of a lab that comes up: its own, unless the engine keeps an abandoned one.
+
+    Raises PreflightFailed when somebody else has a network of that name.
+    """
+    plain = name_of(lab)
+    for name in chain([plain], (f"{plain}-{number}" for number in count(2))):
+        if not exists(name):
+            return name
+        if name not in _abandoned(engine.address()):
+            raise PreflightFailed(
+                f"docker network {name} exists and is not in our journal",
+                remedy=f"docker network rm {name}, or bring the lab up under another --name",
+            )
+    raise AssertionError(plain)
+
+
 def remove(name: str, labels: Mapping[str, str], at: str) -> None:
     """Remove a network of that name that carries our labels; any other of that name stays.
 
     The engine frees an address a moment after its container is gone. Raises NotReady that names whoever else uses the
-    network: somebody may have connected a container of their own.
+    network: somebody may have connected a container of their own. One that is used by nobody, and that the engine
+    keeps all the same, is left to `reap`, and said on stderr.
     """
     with engine.asking(at):
         found = engine.client(at).api.networks(filters={"label": [f"{k}={v}" for k, v in labels.items()]})
@@ -76,13 +103,51 @@ def remove(name: str, labels: Mapping[str, str], at: str) -> None:
             gone = wait_until(
                 f"docker network {name} gone", partial(_users, identifier, at), lambda u: u is None, within=FREED_WITHIN
             )
-            if gone.last is not None:
-                # By nobody: the engine of Debian 12 was seen to lose count of those that are gone.
+            if gone.last == ():
+                lease.tell_on_stderr(miscounted(name))
+            elif gone.last is not None:
                 free = [f"docker network disconnect -f {name} {user}" for user in gone.last]
                 raise NotReady(
-                    f"docker network {name} is in use by {', '.join(gone.last) or 'nobody the engine can name'}",
-                    remedy=", ".join([*(free or ["restart the Docker engine"]), "then: railbed reap"]),
+                    f"docker network {name} is in use by {', '.join(gone.last)}",
+                    remedy=", ".join([*free, "then: railbed reap"]),
                 )
+
+
+def miscounted(name: str) -> str:
+    """What there is to say of a network that the engine keeps for nobody."""
+    return (
+        f"docker network {name} is left behind, empty: the Docker engine has lost count of its containers, and keeps "
+        "it until it is restarted (engines before 28.1 do so); then railbed reap removes it"
+    )
+
+
+def abandoned() -> Mapping[str, str]:
+    """The networks that `remove` had to leave: their labs, by name. None where no engine answers to us."""
+    try:
+        at = engine.address()
+        return {name: lab for name, (lab, _) in _abandoned(at).items()} if engine.missing(at) is None else {}
+    except LabError:
+        return {}
+
+
+def remove_abandoned(name: str) -> bool:
+    """Try to remove one of them again; whether it is gone."""
+    at = engine.address()
+    with engine.asking(at):
+        return all(_users(found[1], at) is None for known, found in _abandoned(at).items() if known == name)
+
+
+def _abandoned(at: str) -> Mapping[str, tuple[str, str]]:
+    """Networks of this index that no journal of it names any more, by name: whose they were, and their ids."""
+    with engine.asking(at):
+        found = engine.client(at).api.networks(filters={"label": f"{INDEX}={index.state_dir()}"})
+    named = {  # read last: a network is in a journal before it is made
+        entry.change.args["name"]
+        for lab in index.names()
+        for entry in index.journal(lab).open_entries()
+        if entry.change.undo == "container-network"
+    }
+    return {one["Name"]: (one["Labels"][LAB], one["Id"]) for one in found if one["Name"] not in named}
 
 
 def _users(identifier: str, at: str) -> tuple[str, ...] | None:

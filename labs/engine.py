@@ -85,6 +85,10 @@ def client(at: str) -> docker.DockerClient:
         return sdk.DockerClient(base_url=at, timeout=int(ANSWERS_WITHIN), max_pool_size=32)
 
 
+# A child that asks over its parent's connections takes the answers to what the parent asks next.
+os.register_at_fork(after_in_child=client.cache_clear)
+
+
 @contextmanager
 def asking(at: str) -> Iterator[None]:
     """Turn the engine's errors, for the length of a block, into ours.

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs import index, lease, run_dir
+from labs import container_network, index, lease, run_dir
 from labs.errors import LabError, LabNotFound, LeftoverLab, NotReady
 from labs.index import Stage
 from labs.journal import Entry, Journal
@@ -101,6 +101,12 @@ def leftovers() -> tuple[Leftover, ...]:
     return tuple(found)
 
 
+def kept_by_engine() -> Mapping[str, Leftover]:
+    """Networks of labs that went down without them, by name: the engine would not let them go."""
+    left = container_network.abandoned()
+    return {name: Leftover(lab, f"the Docker engine had kept its network {name}", 1) for name, lab in left.items()}
+
+
 def stale_faults(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """The faults that were to end with a process (``by``) that is gone, or by now (``until_ns``)."""
     return tuple(entry for entry in entries if entry.change.undo == FAULT and _is_over(entry.change.args))
@@ -117,7 +123,7 @@ def reap() -> tuple[Leftover, ...]:
     """Take down every leftover, and end every fault that outlived its process; returns what there was.
 
     One that cannot be undone now (its engine does not answer) keeps nobody from the others: raises NotReady for it
-    once they are done.
+    once they are done. A network that the engine still does not let go is only told of, on stderr.
     """
     found, stuck = leftovers(), dict[str, LabError]()
     for leftover in found:
@@ -133,7 +139,17 @@ def reap() -> tuple[Leftover, ...]:
         why = "; ".join(f"lab {name!r} could not be undone: {error.message}" for name, error in stuck.items())
         remedies = [error.remedy if "reap" in error.remedy else f"{error.remedy}{AGAIN}" for error in stuck.values()]
         raise NotReady(why, remedy="; ".join(dict.fromkeys(remedies)).removeprefix(", then: "))
-    return found
+    return found + _free_networks()
+
+
+def _free_networks() -> tuple[Leftover, ...]:
+    freed = []
+    for name, leftover in kept_by_engine().items():
+        if container_network.remove_abandoned(name):
+            freed.append(leftover)
+        else:
+            lease.tell_on_stderr(container_network.miscounted(name))
+    return tuple(freed)
 
 
 def _undo_leftover(name: str) -> None:

@@ -75,12 +75,7 @@ class ContainerlabBackend:
                     f"there is a container {name}, or a name of its network namespace, that is not this lab's",
                     remedy=f"remove it (docker rm -f {name}; rm {NETNS_DIR / name}), or choose another --name",
                 )
-        network = container_network.name_of(lab.name)
-        if container_network.exists(network):
-            raise PreflightFailed(
-                f"docker network {network} exists and is not in our journal",
-                remedy=f"docker network rm {network}, or bring the lab up under another --name",
-            )
+        container_network.free_name(lab.name)
 
     def capabilities(self) -> tuple[Capability, ...]:
         """What labs in containers can and cannot do here; see Backend."""
@@ -97,7 +92,7 @@ class ContainerlabBackend:
         at, token = engine.address(), f"{lab.name}:{secrets.token_hex(8)}"
         labels = {"railbed-lab": lab.name, "railbed-token": token}
         names = container_names(lab)
-        network, room = container_network.name_of(lab.name), workstation.neighbor_room(lab)
+        network, room = container_network.free_name(lab.name), workstation.neighbor_room(lab)
         _fetch_images(lab, progress)
         processes, *_, containers = journal.will(
             Change("process", {"token": token}),
@@ -107,8 +102,8 @@ class ContainerlabBackend:
             Change("containers", {"engine": at, "labels": labels}),
         )
         sysctl.want(lab.name, room)
-        container_network.create(lab.name, len(names), labels, lab.spec.management)
-        topology = run_dir.write(run_path, f"{lab.name}.clab.yml", _topology(lab, run_path, token))
+        container_network.create(lab.name, len(names), labels, lab.spec.management, name=network)
+        topology = run_dir.write(run_path, f"{lab.name}.clab.yml", _topology(lab, run_path, token, network))
         run_dir.write_json(run_path, IMAGES_FILE, {image: engine.image_id(image) for image in images(lab)})
         deployment = ContainerlabDeployment(lab, run_path, journal, processes, names, labels)
         deployment.record(processes)
@@ -350,8 +345,8 @@ def lab_kind(lab: RenderedLab, node: str) -> str:
     return lab.spec.kind_of(lab.fabric.node(node))
 
 
-def _topology(lab: RenderedLab, run_path: Path, token: str) -> str:
-    """The rendered topology with what only this run knows: where files and logs are, and the token."""
+def _topology(lab: RenderedLab, run_path: Path, token: str, network: str) -> str:
+    """The rendered topology with what only this run knows: files, logs, token, and its management network's name."""
     nodes = {}
     for node in lab.fabric.nodes:
         entry = container_of(lab, node.name)
@@ -361,4 +356,5 @@ def _topology(lab: RenderedLab, run_path: Path, token: str) -> str:
         labels = {**mapping(entry["labels"]), "railbed-token": token}
         nodes[node.name] = {**entry, "binds": binds, "labels": labels}
     topology = {**mapping(lab.clab["topology"]), "nodes": nodes}
-    return to_yaml({**lab.clab, "topology": topology})
+    management = {**mapping(lab.clab["mgmt"]), "network": network}
+    return to_yaml({**lab.clab, "mgmt": management, "topology": topology})

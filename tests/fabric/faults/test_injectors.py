@@ -69,10 +69,13 @@ def test_a_fault_ends_with_the_process_that_holds_it(lab: Lab) -> None:
     """SIGKILL of who holds a fault for a block: the Recorder takes it back."""
     child = os.fork()
     if child == 0:
-        with hold(lab, catalogue.fault("link-down"), "leaf1:spine1"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        os._exit(1)
-    os.waitpid(child, 0)
+        try:
+            with hold(lab, catalogue.fault("link-down"), "leaf1:spine1"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"the child ended with {os.WEXITSTATUS(status)}"
     waited = wait_until("it is taken back", lambda: active_faults(lab.name), lambda left: not left, within=LATE_S)
     assert waited.held, waited.last
     assert state_restored(lab, BACK_WITHIN)

@@ -129,8 +129,10 @@ def test_a_restart_whose_maker_is_killed_while_the_node_is_off(lab: Lab) -> None
     """SIGKILL in the middle of a power cycle: the Recorder gives the node its power back, and all is as before."""
     child = os.fork()
     if child == 0:
-        add(lab, catalogue.fault("node-restart"), "spine1", {"off_s": 120})
-        os._exit(1)
+        try:
+            add(lab, catalogue.fault("node-restart"), "spine1", {"off_s": 120})
+        finally:
+            os._exit(1)
     off = wait_until("it is off", lambda: lab.deployment.states()["spine1"], lambda now: now == "stopped", within=30.0)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -70,3 +71,20 @@ def test_an_engine_that_hangs_up(tmp_path: Path) -> None:
 def test_errors_in_our_words(raised: Exception, expected: type[Exception], words: str) -> None:
     with pytest.raises(expected, match=words), engine.asking("unix:///x"):
         raise raised
+
+
+def test_a_child_asks_over_connections_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that a fork has inherited shares its parent's connections: answers would reach the wrong one."""
+    (tmp_path / "socket").touch()
+    monkeypatch.setattr(docker, "DockerClient", lambda **_: object())
+    ours = engine.client(f"unix://{tmp_path}/socket")
+    assert engine.client(f"unix://{tmp_path}/socket") is ours
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(int(engine.client(f"unix://{tmp_path}/socket") is ours))
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert os.WEXITSTATUS(status) == 0
+    assert engine.client(f"unix://{tmp_path}/socket") is ours
