@@ -43,7 +43,7 @@ OPTIONS: dict[str, tuple[object, str, str]] = {
     "--lab-shell-on-failure": (bool, "", "open a Python prompt with `lab` in it when a test fails"),
     "--lab-pause-on-error": (bool, "", "wait for Enter when a test fails, with the lab still up"),
     "--lab-pcap": (str, "", "capture on these ports during each test: leaf1:eth1,… or all"),
-    "--lab-rerun-invalid": (bool, "", "play a test that is INVALID once more at the end of the session"),
+    "--lab-rerun-invalid": (bool, "", "play a test that is INVALID again at the end of the session"),
     "--lab-require": (str, "", "capabilities whose absence is an error, not a skip: soft-asic,…"),
     "--lab-timeout-scale": (
         float,

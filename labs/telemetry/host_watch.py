@@ -7,9 +7,12 @@ a busy sibling thread).
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -124,6 +127,22 @@ def stolen(before: Ticks, after: Ticks) -> list[float]:
         (steal - steal_before) / (total - total_before) if total > total_before else 0.0
         for (total_before, steal_before), (total, steal) in zip(before, after, strict=False)
     ]
+
+
+def stolen_under_load(for_s: float = 0.5) -> float:
+    """The fraction of its time that the processor from which most is taken loses (0 … 1), while all are kept busy.
+
+    Nothing is taken from processors that idle: a workstation that waits cannot say whether it would get them.
+    """
+    until, block = time.monotonic() + for_s, bytes(1 << 18)
+
+    def work(_: int) -> None:
+        while time.monotonic() < until:
+            hashlib.sha256(block)  # without the interpreter's lock
+
+    with HostWatch() as watch, ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(work, range(os.cpu_count() or 1)))
+    return watch.sample().steal_worst
 
 
 def stalled_us(pressure: str) -> int | None:

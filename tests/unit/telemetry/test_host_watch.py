@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from labs.errors import LabError
-from labs.telemetry.host_watch import HostWatch, cpu_ticks, stalled_us
+from labs.telemetry import host_watch
+from labs.telemetry.host_watch import HostWatch, cpu_ticks, stalled_us, stolen_under_load
 
 STAT = "cpu  {user} 0 10 {idle} 0 0 0 {steal} 5 0\ncpu0 1 2 3 4 5 6 7 8 9 0\nintr 1\n"
 PRESSURE = "some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\nfull avg10=0.00 total=0\n"
@@ -85,3 +88,21 @@ def test_no_proc_is_an_error_of_the_testbed(tmp_path: Path) -> None:
     assert cpu_ticks("cpu 1 2 3 4\n") == ((10, 0),)
     assert cpu_ticks("cpu 2 0 0 8 0 0 0 2\ncpu0 1 0 0 4 0 0 0 2\n") == ((12, 2), (7, 2))
     assert stalled_us("nonsense") is None
+
+
+def test_every_processor_is_kept_busy_while_steal_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread a processor computes, and what the worst of them loses meanwhile is what is said."""
+    proc(tmp_path, user=100, idle=100, steal=50)
+    working, all_work = set[int](), threading.Event()
+
+    def hashed(_: bytes) -> None:
+        working.add(threading.get_ident())
+        if len(working) == os.cpu_count() and not all_work.is_set():
+            proc(tmp_path, user=160, idle=120, steal=70)
+            all_work.set()
+        all_work.wait(10)
+
+    monkeypatch.setattr(host_watch, "hashlib", SimpleNamespace(sha256=hashed))
+    monkeypatch.setattr(host_watch, "HostWatch", lambda: HostWatch(proc=tmp_path))
+    assert stolen_under_load(0.1) == pytest.approx(20 / 100)
+    assert all_work.is_set()
