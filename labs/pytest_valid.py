@@ -20,15 +20,12 @@ import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
 from labs.errors import RunInvalid
-from labs.telemetry.host_watch import stolen_under_load
+from labs.telemetry.host_watch import wait_calm
 from labs.verdicts import vouched
-from labs.waiting import wait_until
 
 MEASURING = frozenset({"faults", "timeline", "traffic"})
 RUNS = 2
-# How often a test is put off, how much of a processor may be taken when it is played again, how long that is waited
-# for: then it is played all the same, and judges for itself.
-PUT_OFF, CALM_STEAL, CALM_WITHIN_S = 3, 0.05, 60.0
+PUT_OFF = 3
 _put_off = pytest.StashKey[list[str]]()
 
 
@@ -39,7 +36,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     before = item.stash.setdefault(_put_off, [])
     if before:
-        wait_until("the workstation is calm", stolen_under_load, lambda s: s <= CALM_STEAL, within=CALM_WITHIN_S)
+        wait_calm()
     if len(before) == PUT_OFF:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)

@@ -34,6 +34,7 @@ from labs.scenarios.scenario import (
     WaitStep,
 )
 from labs.spec import derived_seed
+from labs.telemetry.host_watch import wait_calm
 from labs.telemetry.records import Note, TrafficEvent, VerdictRecord
 from labs.telemetry.telling import tell
 from labs.verdicts import Evidence, Verdict
@@ -237,10 +238,13 @@ def repeat(
         before: gets the number and the seed of each run.
         after: gets all runs so far, after each.
 
-    What this lab does not have, or a testbed in trouble, ends them: `Repeats.trouble`, which the caller is to raise.
+    After an INVALID run it is waited until the workstation is calm. What this lab does not have, or a testbed in
+    trouble, ends them: `Repeats.trouble`, which the caller is to raise.
     """
     found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
     while found.valid < wanted and len(found.runs) < found.most:
+        if found.runs and found.runs[-1].outcome is Outcome.INVALID:
+            wait_calm()
         number = len(found.runs) + 1
         own = derived_seed(seed, f"run/{number}")
         before(number, own)

@@ -19,10 +19,14 @@ from typing import Self
 
 from labs.errors import LabError
 from labs.telemetry.samples import HostSample
+from labs.waiting import wait_until
 
 # Fifty wake-ups a second cost half a percent of a core (measured), and see every stall for what it lasts beyond
 # its first 20 ms at worst; the shortest limit judged here (0.2 s) allows a lateness of 20 ms.
 PERIOD_S = 0.02
+# How much of a processor may be taken where measuring is tried again, and how long that is waited for: then it is tried
+# all the same, and judges for itself.
+CALM_STEAL, CALM_WITHIN_S = 0.05, 60.0
 
 
 Ticks = tuple[tuple[int, int], ...]
@@ -143,6 +147,11 @@ def stolen_under_load(for_s: float = 0.5) -> float:
     with HostWatch() as watch, ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, range(os.cpu_count() or 1)))
     return watch.sample().steal_worst
+
+
+def wait_calm() -> None:
+    """Wait until the workstation has its processors to itself, for CALM_WITHIN_S at most."""
+    wait_until("the workstation is calm", stolen_under_load, lambda share: share <= CALM_STEAL, within=CALM_WITHIN_S)
 
 
 def stalled_us(pressure: str) -> int | None:

@@ -9,7 +9,7 @@ import pytest
 
 from labs.errors import LabError
 from labs.telemetry import host_watch
-from labs.telemetry.host_watch import HostWatch, cpu_ticks, stalled_us, stolen_under_load
+from labs.telemetry.host_watch import HostWatch, cpu_ticks, stalled_us, stolen_under_load, wait_calm
 
 STAT = "cpu  {user} 0 10 {idle} 0 0 0 {steal} 5 0\ncpu0 1 2 3 4 5 6 7 8 9 0\nintr 1\n"
 PRESSURE = "some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\nfull avg10=0.00 total=0\n"
@@ -106,3 +106,13 @@ def test_every_processor_is_kept_busy_while_steal_is_looked_at(tmp_path: Path, m
     monkeypatch.setattr(host_watch, "HostWatch", lambda: HostWatch(proc=tmp_path))
     assert stolen_under_load(0.1) == pytest.approx(20 / 100)
     assert all_work.is_set()
+
+
+def test_calm_is_waited_for_and_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [0.2, 0.06, 0.05, 0.9]
+    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: taken.pop(0))
+    wait_calm()
+    assert taken == [0.9]
+    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: 0.9)
+    monkeypatch.setattr(host_watch, "CALM_WITHIN_S", 0.1)
+    wait_calm()
