@@ -238,12 +238,12 @@ def repeat(
         before: gets the number and the seed of each run.
         after: gets all runs so far, after each.
 
-    After an INVALID run it is waited until the workstation is calm. What this lab does not have, or a testbed in
-    trouble, ends them: `Repeats.trouble`, which the caller is to raise.
+    Before the first run, and after an INVALID one, it is waited until the workstation is calm. What this lab does not
+    have, or a testbed in trouble, ends them: `Repeats.trouble`, which the caller is to raise.
     """
     found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
     while found.valid < wanted and len(found.runs) < found.most:
-        if found.runs and found.runs[-1].outcome is Outcome.INVALID:
+        if not found.runs or found.runs[-1].outcome is Outcome.INVALID:
             wait_calm()
         number = len(found.runs) + 1
         own = derived_seed(seed, f"run/{number}")

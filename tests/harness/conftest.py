@@ -14,6 +14,7 @@ import scipy.stats  # noqa: F401 - a pytest inside this one would load numpy twi
 
 import labs.certifying
 import labs.convergence
+import labs.telemetry.host_watch
 from labs.lab import open_lab
 from labs.telemetry.samples import HostSample
 
@@ -53,6 +54,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labs.convergence, "HostWatch", CalmWatch)
     monkeypatch.setattr(labs.certifying, "HostWatch", CalmWatch)
+    monkeypatch.setattr(labs.telemetry.host_watch, "stolen_under_load", lambda: 0.0)
     monkeypatch.setattr(labs.convergence, "GRACE_S", 0.0)
     monkeypatch.setattr(labs.convergence, "PATIENCE_S", 0.0)
     monkeypatch.setitem(open_lab.__kwdefaults__ or {}, "within", PATIENT_S)

@@ -20,6 +20,7 @@ from labs.faults import injecting
 from labs.scenarios import claims, conditions, measured
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import ClaimStep, WaitStep
+from labs.telemetry import host_watch
 from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample
 from labs.verdicts import Evidence, Verdict
@@ -90,6 +91,25 @@ def left(tmp_path: Path) -> list[dict[str, Any]]:
     (found,) = tmp_path.glob(".labs/*/*/verdicts.json")
     read: list[dict[str, Any]] = json.loads(found.read_text())
     return read
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "looks"), [((HELD,), 2), ((UNSURE, HELD), 3), ((FALSE,), 2)], ids=["held", "invalid", "false"]
+)
+def test_it_begins_on_a_calm_workstation(
+    capsys: Capture,
+    file: Path,
+    says: Callable[..., Script],
+    monkeypatch: pytest.MonkeyPatch,
+    verdicts: tuple[Verdict, ...],
+    looks: int,
+) -> None:
+    """Looked at until it is calm, before the first run, and before the one that takes an INVALID one's place."""
+    taken = [0.3, 0.0, 0.0, 0.0]
+    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: taken.pop(0))
+    says(*verdicts)
+    played(capsys, str(file), code=int(verdicts[-1] is FALSE))
+    assert 4 - len(taken) == looks
 
 
 def test_claims_that_hold(tmp_path: Path, capsys: Capture) -> None:
