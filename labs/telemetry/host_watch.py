@@ -149,9 +149,10 @@ def stolen_under_load(for_s: float = 0.5) -> float:
     return watch.sample().steal_worst
 
 
-def wait_calm() -> None:
-    """Wait until the workstation has its processors to itself, for CALM_WITHIN_S at most."""
-    wait_until("the workstation is calm", stolen_under_load, lambda share: share <= CALM_STEAL, within=CALM_WITHIN_S)
+def wait_calm(at_most_s: float = CALM_WITHIN_S) -> float:
+    """Wait until the workstation has its processors to itself, for so many seconds at most; how many it took."""
+    calm = wait_until("the workstation is calm", stolen_under_load, lambda share: share <= CALM_STEAL, within=at_most_s)
+    return calm.took_s
 
 
 def stalled_us(pressure: str) -> int | None:
