@@ -75,7 +75,7 @@ class ContainerlabBackend:
                     f"there is a container {name}, or a name of its network namespace, that is not this lab's",
                     remedy=f"remove it (docker rm -f {name}; rm {NETNS_DIR / name}), or choose another --name",
                 )
-        container_network.free_name(lab.name)
+        container_network.free_name(lab.name)  # raises for one that is somebody else's
 
     def capabilities(self) -> tuple[Capability, ...]:
         """What labs in containers can and cannot do here; see Backend."""
