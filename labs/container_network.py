@@ -1,8 +1,8 @@
 """The management network of a lab on containers: its own bridge, and a subnet that nothing here uses.
 
-Docker before 28.1 counts the containers of a network apart from its list of them, and may count wrong when several
-start at the same moment: such a network has nobody and cannot be removed until the engine is restarted. It holds a
-name and a subnet, nothing more. `down` says so and leaves it, `reap` removes it as soon as the engine does.
+Docker before 28.1 counts the containers of a network apart from its list of them, and was seen to count wrong (20.10):
+such a network has nobody and cannot be removed until the engine is restarted. It holds a name and a subnet, nothing
+more. `down` says so and leaves it, `reap` removes it as soon as the engine does.
 """
 
 from __future__ import annotations
