@@ -24,8 +24,8 @@ from labs.waiting import wait_until
 # Fifty wake-ups a second cost half a percent of a core (measured), and see every stall for what it lasts beyond
 # its first 20 ms at worst; the shortest limit judged here (0.2 s) allows a lateness of 20 ms.
 PERIOD_S = 0.02
-# How much of a processor may be taken where measuring begins or is tried again, half of what verdicts allow; and how long
-# that is waited for: then it is tried all the same, and judges for itself.
+# How much of a processor may be taken where measuring begins or is tried again, half of what verdicts allow; and how
+# long that is waited for: then it is tried all the same, and judges for itself.
 CALM_STEAL, CALM_WITHIN_S = 0.05, 60.0
 
 
