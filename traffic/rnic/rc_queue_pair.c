@@ -48,9 +48,13 @@ static void qp_open(struct rc *rc, struct queue_pair *qp, const struct rc_qp_spe
 	set_path(&qp->path, qp, spec->dscp, h->ecn);
 	set_path(&qp->ack_path, qp, h->ack_dscp, h->ecn);
 	set_path(&qp->cnp_path, qp, h->cnp_dscp, h->ecn);
+	/*
+	 * Wires are flushed in the order of their opening: as in a NIC a CNP goes before the acknowledgement of the packet
+	 * it answers. Else the last packet's acknowledgement ends the peer's run with the CNP still to be sent.
+	 */
+	qp->cnp_wire = wire_of(rc, qp->nic, (uint8_t)h->cnp_dscp);
 	qp->wire = wire_of(rc, qp->nic, (uint8_t)spec->dscp);
 	qp->ack_wire = wire_of(rc, qp->nic, (uint8_t)h->ack_dscp);
-	qp->cnp_wire = wire_of(rc, qp->nic, (uint8_t)h->cnp_dscp);
 	qp->bins.width_ns = RC_FIRST_BIN_NS;
 	if (h->cc && !qp->nic->spec.rate_bps)
 		die("cc needs the nic's rate_bps: it begins at the line's rate");
