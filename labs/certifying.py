@@ -19,6 +19,7 @@ from labs.errors import LabError
 from labs.lab import Lab
 from labs.load_bridge import covered_s
 from labs.telemetry.asicd_counters import AsicdCounters
+from labs.telemetry.awake import kept_awake
 from labs.telemetry.clock_watch import ClockWatch
 from labs.telemetry.host_watch import HostWatch
 from labs.verdicts import Fidelity, Verdict
@@ -62,12 +63,13 @@ class Certifying:
 
 @contextmanager
 def certified(lab: Lab, *, disturbed: Callable[[], str | None] = lambda: None) -> Iterator[Certifying]:
-    """Watch the workstation for a lab's sake for the length of a block.
+    """Watch the workstation for a lab's sake for the length of a block, in which its processors are kept awake.
 
     Args:
         disturbed: why it was no quiet moment (`lease.Lease.disturbed`), where the block is a measurement.
     """
     with ExitStack() as stack:
+        stack.enter_context(kept_awake())
         host = stack.enter_context(HostWatch())
         clock = stack.enter_context(ClockWatch())
         before = _asicd(lab)

@@ -19,6 +19,7 @@ from labs.faults.host_traffic import remarks, with_faults
 from labs.lab import Lab
 from labs.path import Path as FlowPath
 from labs.telemetry.asic_counters import AsicCounters
+from labs.telemetry.awake import spun_ns
 from labs.telemetry.host_watch import HostWatch
 from labs.telemetry.samples import HostSample
 from labs.verdicts.health import STEAL_MOST, TICK_S
@@ -312,9 +313,9 @@ def queues_of(lab: Lab, dscp: int) -> frozenset[int] | None:
 
 
 def cpu_time(stat: Path = Path("/proc/stat")) -> tuple[int, int]:
-    """(idle, all) clock ticks of all processors together since boot."""
+    """(idle, all) clock ticks of all processors together since boot; what keeps them awake is idle, too."""
     ticks = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1 : 1 + CPU_FIELDS]]
-    return ticks[3] + ticks[4], sum(ticks)
+    return ticks[3] + ticks[4] + int(spun_ns() / 1e9 / TICK_S), sum(ticks)
 
 
 def refuse(lab: Lab, graph: Graph, placement: Placement, engine: EngineSettings, iterations: int) -> None:

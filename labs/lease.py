@@ -38,6 +38,7 @@ from pathlib import Path
 
 from labs import index
 from labs.errors import NotReady
+from labs.telemetry.awake import kept_awake
 from labs.telemetry.net_watch import NetChanges, NetWatch
 from labs.waiting import wait_until
 
@@ -138,8 +139,9 @@ def measuring(
 ) -> Iterator[Lease]:
     """Keep the networking lock to a lab for the length of a block: one measurement at a time, and no change of others.
 
-    Inside a block of the same thread and lab it is that one. Raises NotReady, naming who holds it, when it cannot be
-    had `within` seconds, and at once inside a change of the same thread, which would be waiting for itself.
+    The processors are kept awake meanwhile. Inside a block of the same thread and lab it is that one. Raises NotReady,
+    naming who holds it, when it cannot be had `within` seconds, and at once inside a change of the same thread, which
+    would be waiting for itself.
     """
     outer = _here.measuring
     if outer is not None and outer.lab == lab:
@@ -160,6 +162,7 @@ def measuring(
         log = _wait(me, lambda: _try(_NETWORKING, fcntl.LOCK_EX), _changer, within, tell)
         stack.callback(os.close, log)
         os.close(_wait(me, lambda: _try(_OWN, fcntl.LOCK_EX), _changer, within, tell))
+        stack.enter_context(kept_awake())
         watch = stack.enter_context(NetWatch())
         _here.measuring = Lease(lab, log, watch)
         stack.callback(setattr, _here, "measuring", None)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from labs.errors import LabError
+from labs.telemetry.awake import spun_ns
 from labs.telemetry.samples import HostSample
 from labs.waiting import wait_until
 
@@ -57,10 +58,11 @@ class HostWatch:
         self._worst_s = 0.0
         self._due_s = float("inf")
         self._before: tuple[float, Ticks, int | None] = (0.0, (), None)
+        self._spun_ns = 0
         self._final: HostSample | None = None
 
     def __enter__(self) -> Self:
-        self._before = self._read()
+        self._before, self._spun_ns = self._read(), spun_ns()
         self._thread.start()
         return self
 
@@ -80,6 +82,8 @@ class HostWatch:
         now, ticks, stalled = self._read()
         lasted, (steal, *of_each) = now - began, stolen(ticks_before, ticks)
         waited = None if stalled is None or stalled_before is None else (stalled - stalled_before) / 1e6
+        if spun_ns() > self._spun_ns:  # who keeps processors awake waits for one whenever somebody else has it
+            waited = None
         return HostSample(
             duration_s=lasted,
             steal=steal,

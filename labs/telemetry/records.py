@@ -131,7 +131,10 @@ class AsicRecord(Record, frozen=True, kw_only=True, tag="asic"):
 
 
 class HostRecord(Record, frozen=True, kw_only=True, tag="host"):
-    """How the workstation fared since the last of these; shares are 0 to 1 (labs.telemetry.samples.HostSample)."""
+    """How the workstation fared since the last of these; shares are 0 to 1 (labs.telemetry.samples.HostSample).
+
+    While a measurement keeps processors awake, `cpu_pressure` is the share of time in which anything else ran.
+    """
 
     duration_s: float
     steal: float

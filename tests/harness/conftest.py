@@ -51,6 +51,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith(("RAILBED_", "SUDO_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAILBED_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("RAILBED_KEEP_AWAKE", "0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labs.convergence, "HostWatch", CalmWatch)
     monkeypatch.setattr(labs.certifying, "HostWatch", CalmWatch)

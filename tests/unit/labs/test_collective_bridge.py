@@ -64,10 +64,13 @@ def test_addresses_are_the_fabrics_own() -> None:
         ask("host1", 7)
 
 
-def test_waiting_for_disks_is_idle_too(tmp_path: Path) -> None:
+def test_waiting_for_disks_is_idle_too_and_what_keeps_awake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  10 1 5 70 8 1 2 3 99 99\ncpu0 1 1 1 1\n")
+    monkeypatch.setattr("labs.collective_bridge.spun_ns", lambda: 0)
     assert cpu_time(stat) == (78, 100)
+    monkeypatch.setattr("labs.collective_bridge.spun_ns", lambda: 50_000_000)
+    assert cpu_time(stat) == (83, 100)
 
 
 class Endless(RcRun):
