@@ -20,14 +20,14 @@ import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
 from labs.errors import RunInvalid
-from labs.telemetry.host_watch import CALM_WITHIN_S, wait_calm
+from labs.telemetry.host_watch import wait_calm
 from labs.verdicts import vouched
 
 MEASURING = frozenset({"faults", "timeline", "traffic"})
 RUNS = 2
-PUT_OFF, WAIT_IN_ALL_S = 3, 300.0  # how often a test is put off; how long a session waits for calm for all of them
+PUT_OFF = 3  # how often a test is put off
+WAIT_S, WAIT_IN_ALL_S = 60.0, 300.0  # how long a session waits for calm before one of them, and for all of them
 _put_off = pytest.StashKey[list[str]]()
-_waited = pytest.StashKey[float]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,8 +37,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     before = item.stash.setdefault(_put_off, [])
     if before:
-        waited = item.config.stash.get(_waited, 0.0)
-        item.config.stash[_waited] = waited + wait_calm(min(CALM_WITHIN_S, max(0.0, WAIT_IN_ALL_S - waited)))
+        wait_calm(within=WAIT_S, in_all=WAIT_IN_ALL_S)
     if len(before) == PUT_OFF:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)

@@ -111,7 +111,17 @@ def test_every_processor_is_kept_busy_while_steal_is_looked_at(tmp_path: Path, m
 def test_calm_is_waited_for_and_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [0.2, 0.06, 0.05, 0.9]
     monkeypatch.setattr(host_watch, "stolen_under_load", lambda: taken.pop(0))
+    monkeypatch.setattr(host_watch, "_waited_s", 0.0)
     wait_calm()
     assert taken == [0.9]
-    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: 0.9)
-    assert wait_calm(0.1) >= 0.1
+    looks: list[None] = []
+    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: looks.append(None) or 0.9)
+    before = host_watch._waited_s
+    wait_calm(within=0.1, in_all=0.15)
+    once = host_watch._waited_s - before
+    assert once >= 0.1
+    wait_calm(within=0.1, in_all=0.15)
+    assert host_watch._waited_s >= 0.15
+    before, seen = host_watch._waited_s, len(looks)
+    wait_calm(within=0.1, in_all=0.15)
+    assert (host_watch._waited_s, len(looks)) == (before, seen), "its patience is over"
