@@ -114,8 +114,13 @@ def test_calm_is_waited_for_and_not_for_good(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(host_watch, "_waited_s", 0.0)
     wait_calm()
     assert taken == [0.9]
-    looks: list[None] = []
-    monkeypatch.setattr(host_watch, "stolen_under_load", lambda: looks.append(None) or 0.9)
+    looks: list[float] = []
+
+    def look() -> float:
+        looks.append(0.9)
+        return looks[-1]
+
+    monkeypatch.setattr(host_watch, "stolen_under_load", look)
     before = host_watch._waited_s
     wait_calm(within=0.1, in_all=0.15)
     once = host_watch._waited_s - before
