@@ -38,7 +38,7 @@ from pathlib import Path
 
 from labs import index
 from labs.errors import NotReady
-from labs.telemetry.awake import kept_awake
+from labs.telemetry.awake import is_wanted, kept_awake
 from labs.telemetry.net_watch import NetChanges, NetWatch
 from labs.waiting import wait_until
 
@@ -153,6 +153,7 @@ def measuring(
             f"{what} of lab {lab} begins inside {inside}, and would wait for itself", remedy="end that first"
         )
     me = Holder.here(lab, what)
+    is_wanted()  # what is wrong with that is said before anything is waited for
     with ExitStack() as stack:
         stack.callback(sweep)
         turn = _wait(me, lambda: _try(_TURN, fcntl.LOCK_EX), _measurer, within, tell)

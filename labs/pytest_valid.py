@@ -20,13 +20,13 @@ import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
 from labs.errors import RunInvalid
-from labs.telemetry.host_watch import wait_calm
+from labs.telemetry.host_watch import Patience
 from labs.verdicts import vouched
 
 MEASURING = frozenset({"faults", "timeline", "traffic"})
 RUNS = 2
 PUT_OFF = 3  # how often a test is put off
-WAIT_S, WAIT_IN_ALL_S = 60.0, 300.0  # how long a session waits for calm before one of them, and for all of them
+PATIENCE = Patience(within=60.0, in_all=300.0)  # of a session
 _put_off = pytest.StashKey[list[str]]()
 
 
@@ -37,7 +37,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     before = item.stash.setdefault(_put_off, [])
     if before:
-        wait_calm(within=WAIT_S, in_all=WAIT_IN_ALL_S)
+        PATIENCE.wait_calm()
     if len(before) == PUT_OFF:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)

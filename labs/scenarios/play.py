@@ -34,7 +34,7 @@ from labs.scenarios.scenario import (
     WaitStep,
 )
 from labs.spec import derived_seed
-from labs.telemetry.host_watch import wait_calm
+from labs.telemetry.host_watch import Patience
 from labs.telemetry.records import Note, TrafficEvent, VerdictRecord
 from labs.telemetry.telling import tell
 from labs.verdicts import Evidence, Verdict
@@ -44,6 +44,8 @@ from labs.verdicts.ended import came_to_its_end
 # A session that failed its first attempt tries again after its connect timer, 10 s; a node that boots takes as long.
 RESTORED_WITHIN_S = 60.0
 RESTORED = "state_restored"
+# Of a command; the smoke set has three minutes, of which its scenarios take two.
+PATIENCE = Patience(within=30.0, in_all=30.0)
 
 Tells = Callable[["Judged"], None]
 Keeps = Callable[["Judged"], bool]
@@ -244,7 +246,7 @@ def repeat(
     found = Repeats(scenario, wanted, wanted + spare(wanted), seed)
     while found.valid < wanted and len(found.runs) < found.most:
         if not found.runs or found.runs[-1].outcome is Outcome.INVALID:
-            wait_calm()
+            PATIENCE.wait_calm()
         number = len(found.runs) + 1
         own = derived_seed(seed, f"run/{number}")
         before(number, own)

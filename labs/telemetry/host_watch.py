@@ -25,11 +25,9 @@ from labs.waiting import wait_until
 # Fifty wake-ups a second cost half a percent of a core (measured), and see every stall for what it lasts beyond
 # its first 20 ms at worst; the shortest limit judged here (0.2 s) allows a lateness of 20 ms.
 PERIOD_S = 0.02
-# How much of a processor may be taken where measuring begins or is tried again, half of what verdicts allow; and how
-# long that is waited for at a time, and in all: then it is tried all the same, and judges for itself.
-CALM_STEAL, CALM_WITHIN_S, CALM_IN_ALL_S = 0.05, 30.0, 30.0
-
-_waited_s = 0.0  # by this process, for calm
+# How much of a processor may be taken where measuring begins or is tried again, half of what verdicts allow: where it
+# is more for too long it is tried all the same, and judges for itself.
+CALM_STEAL = 0.05
 
 Ticks = tuple[tuple[int, int], ...]
 
@@ -83,7 +81,8 @@ class HostWatch:
         now, ticks, stalled = self._read()
         lasted, (steal, *of_each) = now - began, stolen(ticks_before, ticks)
         waited = None if stalled is None or stalled_before is None else (stalled - stalled_before) / 1e6
-        if spun_ns() > self._spun_ns:  # who keeps processors awake waits for one whenever somebody else has it
+        spun_s = (spun_ns() - self._spun_ns) / 1e9
+        if spun_s:  # who keeps processors awake waits for one whenever somebody else has it
             waited = None
         return HostSample(
             duration_s=lasted,
@@ -92,6 +91,7 @@ class HostWatch:
             starved_s=max(self._worst_s, now - self._due_s, 0.0),
             cpu_pressure=min(1.0, waited / lasted) if waited is not None and lasted > 0 else None,
             steal_worst=max((steal, *of_each)),
+            kept_awake=min(1.0, spun_s / lasted / max(1, len(of_each))) if lasted > 0 else 0.0,
         )
 
     def _watch(self) -> None:
@@ -154,13 +154,22 @@ def stolen_under_load(for_s: float = 0.5) -> float:
     return watch.sample().steal_worst
 
 
-def wait_calm(*, within: float = CALM_WITHIN_S, in_all: float = CALM_IN_ALL_S) -> None:
-    """Wait until the workstation has its processors to itself: seconds at most, and for all calls of this process."""
-    global _waited_s  # noqa: PLW0603 - a process has one patience, whoever asks for it
-    least = min(within, in_all - _waited_s)
-    if least > 0:
-        calm = wait_until("the workstation is calm", stolen_under_load, lambda share: share <= CALM_STEAL, within=least)
-        _waited_s += calm.took_s
+class Patience:
+    """Waits until the workstation has its processors to itself: seconds at most, each time and all times together."""
+
+    def __init__(self, *, within: float, in_all: float) -> None:
+        self.within = within
+        self.left_s = in_all
+
+    def wait_calm(self) -> None:
+        """Wait, while there is patience left."""
+        if self.left_s <= 0 or stolen_under_load() <= CALM_STEAL:
+            return
+        within = min(self.within, self.left_s)
+        calm = wait_until(
+            "the workstation is calm", stolen_under_load, lambda share: share <= CALM_STEAL, within=within
+        )
+        self.left_s -= calm.took_s
 
 
 def stalled_us(pressure: str) -> int | None:

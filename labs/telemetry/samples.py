@@ -69,7 +69,8 @@ class HostSample:
     `steal` is the fraction of CPU time the hypervisor took (0 … 1), `starved_s` the latest that a thread which
     asked to wake at a moment did wake, `duration_s` the interval's length. `cpu_pressure` is the fraction of the
     interval in which some task waited for a CPU (the kernel's pressure stall information), None without it, and where
-    processors were kept awake (labs.telemetry.awake): then something always waits.
+    this process kept processors awake (labs.telemetry.awake): then something always waits. `kept_awake` is the share
+    of all processors' time that went into that.
     `steal_worst` is the fraction that the CPU lost from which most was taken: what depends on one may lose as much.
     """
 
@@ -78,6 +79,7 @@ class HostSample:
     starved_s: float
     cpu_pressure: float | None = None
     steal_worst: float = 0.0
+    kept_awake: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

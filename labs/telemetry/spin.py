@@ -1,46 +1,39 @@
-"""Runs where a processor would halt, until its parent is gone: what `labs.telemetry.awake` starts, one a processor.
+"""Runs where a processor would halt: what `labs.telemetry.awake` starts, one a processor.
 
-    python -I -S spin.py PROCESSOR PARENT
+    python -I -S spin.py PROCESSOR PARENT GROUP
 
-Says "awake" once it is of the lowest class there is, SCHED_IDLE, which gives way to whatever else wants the processor.
+Says "ready" before it takes the lowest class there is, SCHED_IDLE, which gives way to whoever else wants the processor.
+It ends when its parent is gone; the last one then removes the control group that they were put into.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 TURNS = 100_000  # some milliseconds between two looks at the parent
-GROUPS = Path("/sys/fs/cgroup")
 
 
-def leave_groups(membership: str, groups: Path = GROUPS) -> None:
-    """Go to the root of the group tree that shares out the processor; `membership` is ``/proc/self/cgroup``.
-
-    Between groups a class counts nothing: a group that has only this to run takes its whole share from the others'.
-    Raises OSError where it cannot.
-    """
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        root = groups / controllers
-        shares = "cpu" in controllers.split(",") if controllers else (groups / "cgroup.controllers").exists()
-        if shares and path != "/":
-            (root / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
-
-
-def main(processor: int, parent: int) -> None:
+def main(processor: int, parent: int, group: Path) -> None:
     """Run. Raises OSError where it may not be what it has to be."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who measures
     os.sched_setaffinity(0, {processor})
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     os.nice(19)  # for people: top counts it as nice
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    leave_groups(Path("/proc/self/cgroup").read_text(encoding="ascii"))
-    sys.stdout.write("awake\n")
-    sys.stdout.flush()
     while os.getppid() == parent:
         for _ in range(TURNS):
             pass
+    with suppress(OSError):
+        if str(os.getpid()) in (group / "cgroup.procs").read_text(encoding="ascii").split():
+            (group.parent / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    with suppress(OSError):  # another is still in there
+        group.rmdir()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

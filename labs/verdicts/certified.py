@@ -50,6 +50,7 @@ class Seen:
             "steal": round(self.host.steal, 4),
             "steal_worst": round(self.host.steal_worst, 4),
             "starved_s": round(self.host.starved_s, 4),
+            "kept_awake": round(self.host.kept_awake, 4),
             "cpu_pressure": self.host.cpu_pressure and round(self.host.cpu_pressure, 4),
         }
         asicd = self.asicd.to_dict() if self.asicd else None

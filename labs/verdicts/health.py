@@ -77,6 +77,8 @@ def _with_room(verdict: Verdict, host: HostSample, took_s: float | None) -> bool
 
 def _with(evidence: Evidence, host: HostSample) -> Evidence:
     fared = {"steal": round(host.steal, 4), "starved_s": round(host.starved_s, 4)}
+    if host.kept_awake:
+        fared["kept_awake"] = round(host.kept_awake, 4)
     if host.cpu_pressure is not None:
         fared["cpu_pressure"] = round(host.cpu_pressure, 4)
     return replace(evidence, numbers={**evidence.numbers, "workstation": fared})

@@ -90,7 +90,7 @@ def test_twice_starved_is_an_error(pytester: pytest.Pytester, held: bool) -> Non
 )
 def test_trouble_that_lasts_is_waited_out(pytester: pytest.Pytester, starved: int, held: bool, outcome: str) -> None:
     """INVALID twice, a test is put at the end, in a lab of its own; what it says there last is all that is reported."""
-    calm = "patch.setattr('labs.pytest_valid.wait_calm', lambda **_: None)"
+    calm = "patch.setattr('labs.pytest_valid.PATIENCE.left_s', 0.0)"
     pytester.makeconftest(CONFTEST.replace("def pytest_configure(config):", f"{calm}\n\ndef pytest_configure(config):"))
     (pytester.path / "starved.txt").write_text(str(starved))
     later = "\n@pytest.mark.lab('clos_frr')\ndef test_later(lab):\n    assert len(runs) == 2\n"

@@ -9,7 +9,7 @@ import pytest
 
 from labs.errors import LabError
 from labs.telemetry import host_watch
-from labs.telemetry.host_watch import HostWatch, cpu_ticks, stalled_us, stolen_under_load, wait_calm
+from labs.telemetry.host_watch import HostWatch, Patience, cpu_ticks, stalled_us, stolen_under_load
 
 STAT = "cpu  {user} 0 10 {idle} 0 0 0 {steal} 5 0\ncpu0 1 2 3 4 5 6 7 8 9 0\nintr 1\n"
 PRESSURE = "some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\nfull avg10=0.00 total=0\n"
@@ -109,24 +109,25 @@ def test_every_processor_is_kept_busy_while_steal_is_looked_at(tmp_path: Path, m
 
 
 def test_calm_is_waited_for_and_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = [0.2, 0.06, 0.05, 0.9]
+    taken = [0.05, 0.2, 0.06, 0.05, 0.9]
     monkeypatch.setattr(host_watch, "stolen_under_load", lambda: taken.pop(0))
-    monkeypatch.setattr(host_watch, "_waited_s", 0.0)
-    wait_calm()
+    patience = Patience(within=30.0, in_all=30.0)
+    patience.wait_calm()
+    assert (len(taken), patience.left_s) == (4, 30.0), "a look that is calm costs nothing"
+    patience.wait_calm()
     assert taken == [0.9]
-    looks: list[float] = []
+    assert patience.left_s < 30.0
 
     def look() -> float:
-        looks.append(0.9)
-        return looks[-1]
+        taken.append(0.9)
+        return 0.9
 
     monkeypatch.setattr(host_watch, "stolen_under_load", look)
-    before = host_watch._waited_s
-    wait_calm(within=0.1, in_all=0.15)
-    once = host_watch._waited_s - before
-    assert once >= 0.1
-    wait_calm(within=0.1, in_all=0.15)
-    assert host_watch._waited_s >= 0.15
-    before, seen = host_watch._waited_s, len(looks)
-    wait_calm(within=0.1, in_all=0.15)
-    assert (host_watch._waited_s, len(looks)) == (before, seen), "its patience is over"
+    patience = Patience(within=0.1, in_all=0.15)
+    patience.wait_calm()
+    assert patience.left_s <= 0.05
+    patience.wait_calm()
+    assert patience.left_s <= 0
+    seen = len(taken)
+    patience.wait_calm()
+    assert len(taken) == seen, "it is over"
