@@ -25,6 +25,10 @@ from traffic.engines.rnic import RawFlow
 PACKETS = 40_000
 PAYLOAD = 1024
 WITHIN = 20.0
+LOAD = 0.8  # of the rate, by each flow
+# Two flows as regular as these may keep step, so that one always finds the last place in a full queue taken (a phase
+# effect of tail drop; Floyd and Jacobson 1991): it is left what the other leaves of the rate.
+LEFT = 1 / LOAD - 1
 PROCESSORS = os.cpu_count() or 1
 LOOK = 'mount -t sysfs sysfs /sys && cd /sys/class/net && grep -H "" eth*/queues/rx-*/rps_cpus'
 # A container engine makes the sysfs of its namespaces read-only.
@@ -78,7 +82,7 @@ def test_what_somebody_else_has_set_stays(lab: Lab, asic: SoftAsic) -> None:
 @pytest.mark.parametrize("dscp", [3, 0], ids=["lossless", "lossy"])
 def test_packets_of_a_queue_keep_their_order(lab: Lab, asic: SoftAsic, dscp: int) -> None:
     """Two flows at 0.8 of the rate each through one queue: of what arrives no packet comes after a later one."""
-    rate = round(0.8 * lab.fabric.link("leaf1:host2").rate_bps)
+    rate = round(LOAD * lab.fabric.link("leaf1:host2").rate_bps)
     flows = [
         RawFlow(
             src,
@@ -95,5 +99,7 @@ def test_packets_of_a_queue_keep_their_order(lab: Lab, asic: SoftAsic, dscp: int
         report = send(lab, flows, within=WITHIN)
     received = [one.received for one in report]
     assert all(one and one.reordered == 0 for one in received), received
-    assert all(one.received_packets >= PACKETS / 2 for one in report)
+    arrived = [one.received_packets for one in report]
+    assert min(arrived) >= LEFT * PACKETS, arrived
+    assert sum(arrived) >= PACKETS / LOAD, arrived  # the rate, for as long as they sent
     assert wait_until("nothing is left", asic.counters, lambda now: nothing_left(now).held, within=WITHIN).held
