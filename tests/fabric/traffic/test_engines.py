@@ -36,6 +36,9 @@ ENGINES: dict[str, EngineSettings] = {
     "scapy": CraftedSettings(),
 }
 LEAST = 0.05
+# iperf3 3.12 now and then misses a datagram of a message that no kernel counter misses: one in some 500 messages of
+# 64, never two in the 12 here. What the fabric loses is the soft ASIC's to tell.
+MISCOUNTED = {"iperf3 udp": 1}
 RDMA_QUEUE = 3
 
 
@@ -60,7 +63,8 @@ def test_an_all_reduce_on_every_engine(lab: Lab, engine: str) -> None:
     assert least < took < least / LEAST
     assert played.counted is not None
     refused = [queue for queue in played.counted.queues if queue.queue == RDMA_QUEUE and queue.refused_packets]
-    assert (refused, report.lost_packets) == ([], 0)
+    assert (refused, played.dropped) == ([], 0)
+    assert report.lost_packets <= MISCOUNTED.get(engine, 0)
     lines = flow_lines(lab, played)
     carried = {(line.src, line.dst): 0 for line in lines}
     for line in lines:
