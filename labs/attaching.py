@@ -1,4 +1,7 @@
-"""The soft ASIC of a lab: which profile it is to play, attached when the lab comes up, found again later."""
+"""The soft ASIC of a lab: which profile it is to play, attached when the lab comes up, found again later.
+
+A lab without one does not load what plays it: that would be a third of the start of every command.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from labs.backends.base import Capability, Deployment, Progress
-from labs.dataplane import asic
-from labs.dataplane.asic import Place, SoftAsic
-from labs.dataplane.load import load_profile
-from labs.dataplane.profile import Profile
 from labs.errors import CapabilityMissing
 from labs.journal import Journal
 from labs.kinds import driver
 from labs.node import LiveNode
 from labs.spec import NO_PROFILE, RenderedLab
+
+if TYPE_CHECKING:
+    from labs.dataplane.asic import SoftAsic
+    from labs.dataplane.profile import Profile
 
 CAPABILITY = "soft-asic"
 QOS = PurePosixPath("qos")
@@ -30,6 +34,9 @@ def with_profile(lab: RenderedLab, wanted: str | None) -> RenderedLab:
     ref = wanted if wanted is not None else lab.spec.profile
     if ref in {None, NO_PROFILE}:
         return replace(lab, spec=replace(lab.spec, profile=None))
+    from labs.dataplane import asic
+    from labs.dataplane.load import load_profile
+
     profile = load_profile(str(ref))
     asic.plan_of(profile, lab.fabric, lab.spec.seed)
     text = json.dumps(profile.tables, indent=2) + "\n"
@@ -62,9 +69,11 @@ def attach(
             raise CapabilityMissing(CAPABILITY, because, remedy="railbed doctor")
         progress(f"without the soft ASIC: {because}")
         return None
+    from labs.dataplane import asic
+
     progress(f"attaching the soft ASIC, profile {lab.spec.profile}")
     places = {
-        name: Place(
+        name: asic.Place(
             deployment.netns(name), {port.name: driver(node.kind).netdev(node, port.name) for port in node.ports}
         )
         for name, node in nodes.items()
@@ -83,6 +92,8 @@ def attach(
 
 def _profile_in(lab: RenderedLab, run_dir: Path) -> Profile:
     """The profile among a lab's rendered files: what the user's file says by now does not matter."""
+    from labs.dataplane.load import load_profile
+
     for path in lab.files:
         if path.parts[0] == QOS.name:
             return load_profile(str(run_dir / "rendered" / path))
@@ -92,5 +103,7 @@ def _profile_in(lab: RenderedLab, run_dir: Path) -> Profile:
 def attached(lab: RenderedLab, run_dir: Path, journal: Journal) -> SoftAsic | None:
     """The soft ASIC that a running lab has; None for a lab that was brought up without."""
     if any(entry.change.undo == "soft-asic" for entry in journal.open_entries()):
+        from labs.dataplane.asic import SoftAsic
+
         return SoftAsic(lab.name, lab.fabric, run_dir, lab.spec.seed)
     return None

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from labs import cli_counters, cli_fault, cli_profile, cli_run, cli_timeline, cli_traffic, index, reaper, views
-from labs.cli_cabling import cabling
+from labs import index, reaper, views
+from labs.cli_groups import LazyGroup
 from labs.cli_options import dry_run_option as _dry_run
 from labs.cli_options import format_option as _format
 from labs.cli_options import lab_option as _lab_option
@@ -78,7 +78,7 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="railbed")
 def commands() -> None:
     """A data-center fabric on this workstation: real routing software, real packets, honest verdicts.
@@ -388,13 +388,3 @@ def bench(name: str, arguments: tuple[str, ...]) -> NoReturn:
     if name not in known:
         raise SpecError(f"bench {name!r}", allowed=", ".join(known) or "a checkout of railbed, whose scripts measure")
     os.execv(folder / f"bench_{name}", [f"bench_{name}", *arguments])
-
-
-commands.add_command(cabling)
-commands.add_command(cli_counters.counters)
-commands.add_command(cli_fault.fault)
-commands.add_command(cli_profile.commands())
-commands.add_command(cli_run.run)
-commands.add_command(cli_run.record)
-commands.add_command(cli_timeline.timeline)
-commands.add_command(cli_traffic.traffic)

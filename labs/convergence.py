@@ -43,6 +43,7 @@ class _Progressing:
     expected: RouteTables
     nodes: Mapping[str, LiveNode]
     seen: dict[str, RouteTable] = field(default_factory=dict)
+    _matching: set[str] = field(default_factory=set)  # of `seen`, those that are as expected
 
     @cached_property
     def ours(self) -> frozenset[Prefix]:
@@ -59,6 +60,7 @@ class _Progressing:
     def confirm(self) -> tuple[str, ...]:
         """Ask every switch once more; returns those that do not forward as expected now."""
         self.seen.clear()
+        self._matching.clear()
         self.look_again()
         return tuple(name for name in self.expected if not self._matches(name))
 
@@ -70,12 +72,15 @@ class _Progressing:
 
     def _look(self, name: str) -> bool:
         node = self.nodes[name]
-        self.seen[name] = driver(node.kind).routes(node)
+        table = self.seen[name] = driver(node.kind).routes(node)
+        if any(differences_of(self.expected[name], table.routes, self.ours)):
+            self._matching.discard(name)
+        else:
+            self._matching.add(name)
         return self._matches(name)
 
     def _matches(self, name: str) -> bool:
-        table = self.seen.get(name)
-        return table is not None and not any(differences_of(self.expected[name], table.routes, self.ours))
+        return name in self._matching
 
 
 def _expected(fabric: Fabric, spec: LabSpec) -> RouteTables:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from time import monotonic_ns
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from labs.dataplane.plan import PortPlan
 from labs.errors import CapabilityMissing
 from topologies import addressing
 from topologies.ecmp import ROCE_PORT, VXLAN_PORT, EcmpBy, EcmpMode, EcmpRule, HashAlgorithm, HashField, Headers
@@ -16,6 +15,9 @@ from topologies.fabric import Fabric
 from topologies.hashing import PROTOCOLS
 from topologies.switch_hash import flow_hash
 from traffic.flows import FiveTuple, Transport
+
+if TYPE_CHECKING:
+    from labs.dataplane.plan import PortPlan
 
 CAPABILITY = "ecmp-path"
 _INNER = HashField(sum(field for field in HashField if str(field.name).startswith("INNER_")))

@@ -9,15 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labs import attaching, index, kernel, lease, observe, reaper, recording, run_dir
 from labs.backends import backend as backend_named
 from labs.backends.base import Backend, Deployment, NodeState, Progress
 from labs.backends.foreign import ForeignBackend
 from labs.convergence import wait_converged, wait_routes
-from labs.dataplane.asic import SoftAsic
-from labs.dataplane.ecmp_state import live_ecmp
 from labs.errors import CapabilityMissing, LeftoverLab, NotReady
 from labs.foreign.reading import TOPOLOGY, containers_of
 from labs.foreign_lab import adopted, as_found, restored, stored
@@ -38,6 +36,9 @@ from topologies import addressing
 from topologies.fabric import Fabric, Node
 from topologies.load import fabric_from_dict, fabric_to_dict
 from traffic.flows import FiveTuple, Transport
+
+if TYPE_CHECKING:
+    from labs.dataplane.asic import SoftAsic
 
 # FRR's own advice for CI is to allow BGP no less than 130 s: a workstation under load is slow, not broken.
 CONVERGE_WITHIN = 130.0
@@ -249,6 +250,8 @@ class Lab:
 
         Where a switch's hash engine chooses, it is asked instead.
         """
+        from labs.dataplane.ecmp_state import live_ecmp
+
         engine = live_ecmp(self.name, self.asic.plan) if self.asic and self.asic.plays else None
         return paths(self.fabric, self.nodes, flows, sources, engine)
 

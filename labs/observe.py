@@ -84,34 +84,38 @@ def all_port_samples(nodes: Iterable[LiveNode]) -> Mapping[tuple[str, str], Port
 def pings(fabric: Fabric, hosts: Iterable[LiveNode], *, ipv6: bool) -> tuple[PingSample, ...]:
     """One echo request from each card of every host to the same card of every other host, in both families."""
     sources = list(hosts)
-    asked = [
-        (node, nic.number, family)
-        for node in sources
-        for nic in addressing.nics(fabric, node.node)
-        for family in ((4, 6) if ipv6 else (4,))
-        if addressing.has_address(fabric, node.node, nic.number, family)
-    ]
+    asked = [(node, nic.number) for node in sources for nic in addressing.nics(fabric, node.node)]
+    families = (4, 6) if ipv6 else (4,)
     with ThreadPoolExecutor(PINGED_AT_ONCE, thread_name_prefix="ping") as pool:
-        answers = pool.map(lambda what: _ping_from(fabric, sources, *what), asked)
+        answers = pool.map(lambda what: _pings_from(fabric, sources, what[0], what[1], families), asked)
         return tuple(sample for found in answers for sample in found)
 
 
-def _ping_from(fabric: Fabric, hosts: list[LiveNode], node: LiveNode, nic: int, family: int) -> tuple[PingSample, ...]:
-    targets = {
-        str(addressing.host_address(fabric, host.node, nic, family)): host.name
-        for host in hosts
-        if host.name != node.name and addressing.has_address(fabric, host.node, nic, family)
-    }
+def _pings_from(
+    fabric: Fabric, hosts: list[LiveNode], node: LiveNode, nic: int, families: tuple[int, ...]
+) -> tuple[PingSample, ...]:
+    """From one card in one question, family after family: at the same time, their lines would come mixed."""
+    targets: dict[str, tuple[str, int]] = {}
+    lines = []
+    for family in families:
+        if not addressing.has_address(fabric, node.node, nic, family):
+            continue
+        found = {
+            str(addressing.host_address(fabric, host.node, nic, family)): (host.name, family)
+            for host in hosts
+            if host.name != node.name and addressing.has_address(fabric, host.node, nic, family)
+        }
+        if found:
+            source = str(addressing.host_address(fabric, node.node, nic, family))
+            lines.append(f"fping -q -c 1 -i 1 -t {PING_TIMEOUT_MS} -S {source} {' '.join(found)}")
+            targets |= found
     if not targets:
         return ()
-    source = str(addressing.host_address(fabric, node.node, nic, family))
-    said = node.channel.kernel(
-        *("fping", "-q", "-c", "1", "-i", "1", "-t", str(PING_TIMEOUT_MS), "-S", source), *targets, timeout=60.0
-    )
+    said = node.channel.kernel("sh", "-c", "\n".join(lines), timeout=60.0)
     answered = {
         line.split()[0] for line in said.stderr.splitlines() if "xmt/rcv/%loss" in line and "min/avg/max" in line
     }
     return tuple(
         PingSample(node.name, name, family, sent=1, lost=0 if address in answered else 1)
-        for address, name in targets.items()
+        for address, (name, family) in targets.items()
     )

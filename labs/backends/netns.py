@@ -40,8 +40,9 @@ from topologies import addressing
 BOOTS_PER_CORE = 2
 INIT = "/usr/bin/catatonit"
 JOIN = PurePosixPath("/run/railbed/join")
-# Configuring takes a tenth of a second; the rest is room for a workstation that does much else.
-JOIN_WITHIN = 60.0
+AFTER = PurePosixPath("/run/railbed/after")
+# Either takes a tenth of a second; the rest is room for a workstation that does much else.
+STEP_WITHIN = 60.0
 HEEDED_WITHIN = 10.0
 FIRST_IFINDEX = 16  # above what a namespace is born with (lo, and tunnels where the kernel has them built in)
 
@@ -224,21 +225,29 @@ class NetnsDeployment:
             _ip("-n", self.netns(node).name, family, "-batch", "-", stdin="\n".join(lines) + "\n")
 
     def start_up(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
-        """Boot nodes, then let them join the fabric. Raises DeployFailed."""
+        """Boot nodes, then let them join the fabric, then what comes after. Raises DeployFailed.
+
+        FRR lets a second go by before it first connects: what comes after on all nodes fits into that of the last.
+        """
         self._boot(launcher, nodes, progress)
-        joining = [node for node in nodes if JOIN in self._lab.files_of(node)]
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="join") as pool:
-            for i, failure in enumerate(pool.map(self._join, joining)):
-                progress(f"sessions {i + 1}/{len(joining)}")
+        self._step(JOIN, nodes, lambda done: progress(f"sessions {done}"))
+        self._step(AFTER, nodes, lambda _: None)
+
+    def _step(self, file: PurePosixPath, nodes: list[str], progress: Progress) -> None:
+        """Run one of the rendered files on all nodes that have it. Raises DeployFailed for the first that fails."""
+        having = [node for node in nodes if file in self._lab.files_of(node)]
+
+        def run(node: str) -> str | None:
+            said = self.channel(node).run("sh", "-e", str(file), timeout=STEP_WITHIN)
+            if said.ok:
+                return None
+            return f"{node}: {file} exited {said.status}: {(said.stderr + said.stdout).strip()[-2000:]}"
+
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=file.name) as pool:
+            for i, failure in enumerate(pool.map(run, having)):
+                progress(f"{i + 1}/{len(having)}")
                 if failure:
                     raise DeployFailed(failure)
-
-    def _join(self, node: str) -> str | None:
-        """None, or why the node did not take its configuration."""
-        said = self.channel(node).run("sh", "-e", str(JOIN), timeout=JOIN_WITHIN)
-        if said.ok:
-            return None
-        return f"{node}: {JOIN} exited {said.status}: {(said.stderr + said.stdout).strip()[-2000:]}"
 
     def _boot(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
         """Boot nodes and record their inits. Raises DeployFailed that names the first node that did not come up."""

@@ -29,11 +29,12 @@ class Recipe(Protocol):
         ...
 
     def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
-        """The node's files by absolute path; two of them are run, and must exit 0.
+        """The node's files by absolute path; three of them are run, and must exit 0.
 
         ``/run/railbed/boot`` starts the node's software. ``/run/railbed/join`` (optional) lets it speak to its
         neighbours, once every node has booted: sessions that come up one by one would make every switch compute
-        and send its routes again while the others still start.
+        and send its routes again while the others still start. ``/run/railbed/after`` (optional) starts what the node
+        does not forward by, once every node has joined.
         """
         ...
 

@@ -144,11 +144,11 @@ class KernelWatch:
             port = self._node.ports.get(name.strip())
             if port is None:
                 continue
-            n = [int(word) for word in numbers.split()]
+            n = numbers.split()
             up, _ = self._known.links.get(name.strip(), (False, False))
             yield PortRecord(
-                t=t, node=self._name, port=port, up=up, rx_bytes=n[0], rx_packets=n[1], rx_dropped=n[3],
-                tx_bytes=n[8], tx_packets=n[9], tx_dropped=n[11],
+                t=t, node=self._name, port=port, up=up, rx_bytes=int(n[0]), rx_packets=int(n[1]),
+                rx_dropped=int(n[3]), tx_bytes=int(n[8]), tx_packets=int(n[9]), tx_dropped=int(n[11]),
             )  # fmt: skip
 
 
