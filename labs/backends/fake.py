@@ -106,13 +106,13 @@ class FakeDeployment:
                 return CommandResult(argv, 1, "", "no answer")
             version = "show version" in words
             said = "FRRouting 0 (fake)" if version else _sessions(fabric, self._lab.fabric, node)
-        elif argv[0] == "fping":
-            return CommandResult(argv, 0, "", _fping(argv))
+        elif argv[:2] == ("sh", "-c") and argv[2].startswith("fping "):
+            return CommandResult(argv, 0, "", "\n".join(_fping(line.split()) for line in argv[2].splitlines()))
         elif "-batch" in argv or "route get" in words:
             asked = stdin.splitlines() if "-batch" in argv else [words]
             return _way(fabric, node, argv, [line.split() for line in asked])
         elif "route show" in words and not silent:
-            said = _routes(fabric, node, 4 if "-4" in argv else 6)
+            said = "\036".join(_routes(fabric, node, family) for family in (4, 6))
         elif "link show" in words:
             said = _links(fabric, self._lab.fabric, node)
         return CommandResult(argv, 0, said, "")
@@ -173,7 +173,7 @@ def _sessions(fabric: Fabric, design: Fabric, node: str) -> str:
     return json.dumps({"ipv4Unicast": {"peers": peers}})
 
 
-def _fping(argv: tuple[str, ...]) -> str:
+def _fping(argv: list[str]) -> str:
     lost = _listed("unreachable")
     targets = argv[argv.index("-S") + 2 :]
     return "\n".join(
