@@ -243,7 +243,7 @@ class NetnsDeployment:
                 return None
             return f"{node}: {file} exited {said.status}: {(said.stderr + said.stdout).strip()[-2000:]}"
 
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=file.name) as pool:
+        with ThreadPoolExecutor(_parallel(), thread_name_prefix=file.name) as pool:
             for i, failure in enumerate(pool.map(run, having)):
                 progress(f"{i + 1}/{len(having)}")
                 if failure:

@@ -9,6 +9,7 @@ import ipaddress
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
@@ -128,10 +129,16 @@ def _route(body: bytes, *, gone: bool) -> RouteSeen | None:
     if _number(found, _TABLE, table) != _MAIN:
         return None
     address = found.get(_DST, b"").ljust(_BITS[family] // 8, b"\0")
-    prefix = f"{ipaddress.ip_address(address)}/{bits}"
+    prefix = _prefix(address, bits)
     out = tuple(_hops(found[_MULTIPATH])) if _MULTIPATH in found else (_number(found, _OIF, 0),)
     word = PROTOCOLS.get(protocol, str(protocol))
     return RouteSeen(family, prefix, _number(found, _PRIORITY, 0), out, word, gone)
+
+
+@lru_cache(4096)
+def _prefix(address: bytes, bits: int) -> str:
+    """In words: switches of a fabric route the same prefixes, and writing one costs as much as reading its route."""
+    return f"{ipaddress.ip_address(address)}/{bits}"
 
 
 def _number(found: Mapping[int, bytes], which: int, otherwise: int) -> int:
