@@ -78,3 +78,12 @@ class LazyGroup(click.Group):
         """A command by its name, loaded now if it is one of LAZY."""
         load = LAZY.get(cmd_name)
         return load() if load else super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command meant; what is none is told apart from all there are, not only from those that are loaded."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as unknown:
+            raise click.NoSuchCommand(unknown.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from None

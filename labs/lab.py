@@ -250,9 +250,11 @@ class Lab:
 
         Where a switch's hash engine chooses, it is asked instead.
         """
-        from labs.dataplane.ecmp_state import live_ecmp
+        engine = None
+        if self.asic and self.asic.plays:
+            from labs.dataplane.ecmp_state import live_ecmp
 
-        engine = live_ecmp(self.name, self.asic.plan) if self.asic and self.asic.plays else None
+            engine = live_ecmp(self.name, self.asic.plan)
         return paths(self.fabric, self.nodes, flows, sources, engine)
 
     def path(

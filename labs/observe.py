@@ -107,11 +107,12 @@ def _pings_from(
         }
         if found:
             source = str(addressing.host_address(fabric, node.node, nic, family))
-            lines.append(f"fping -q -c 1 -i 1 -t {PING_TIMEOUT_MS} -S {source} {' '.join(found)}")
+            lines.append(" ".join((source, *found)))
             targets |= found
     if not targets:
         return ()
-    said = node.channel.kernel("sh", "-c", "\n".join(lines), timeout=60.0)
+    ping = ("fping", "-q", "-c", "1", "-i", "1", "-t", str(PING_TIMEOUT_MS), "-S")
+    said = node.channel.kernel("xargs", "-L", "1", *ping, stdin="\n".join(lines) + "\n", timeout=120.0)
     answered = {
         line.split()[0] for line in said.stderr.splitlines() if "xmt/rcv/%loss" in line and "min/avg/max" in line
     }

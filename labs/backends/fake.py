@@ -106,8 +106,8 @@ class FakeDeployment:
                 return CommandResult(argv, 1, "", "no answer")
             version = "show version" in words
             said = "FRRouting 0 (fake)" if version else _sessions(fabric, self._lab.fabric, node)
-        elif argv[:2] == ("sh", "-c") and argv[2].startswith("fping "):
-            return CommandResult(argv, 0, "", "\n".join(_fping(line.split()) for line in argv[2].splitlines()))
+        elif argv[0] == "xargs" and "fping" in argv:
+            return CommandResult(argv, 0, "", "\n".join(_fping(line.split()[1:]) for line in stdin.splitlines()))
         elif "-batch" in argv or "route get" in words:
             asked = stdin.splitlines() if "-batch" in argv else [words]
             return _way(fabric, node, argv, [line.split() for line in asked])
@@ -173,9 +173,8 @@ def _sessions(fabric: Fabric, design: Fabric, node: str) -> str:
     return json.dumps({"ipv4Unicast": {"peers": peers}})
 
 
-def _fping(argv: list[str]) -> str:
+def _fping(targets: list[str]) -> str:
     lost = _listed("unreachable")
-    targets = argv[argv.index("-S") + 2 :]
     return "\n".join(
         f"{t} : xmt/rcv/%loss = 1/1/0%, min/avg/max = 0.1/0.1/0.1"
         for t in targets

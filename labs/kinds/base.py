@@ -34,7 +34,7 @@ class Recipe(Protocol):
         ``/run/railbed/boot`` starts the node's software. ``/run/railbed/join`` (optional) lets it speak to its
         neighbours, once every node has booted: sessions that come up one by one would make every switch compute
         and send its routes again while the others still start. ``/run/railbed/after`` (optional) starts what the node
-        does not forward by, once every node has joined.
+        does not forward by, once every node has joined. In containers each node goes by itself, step by step.
         """
         ...
 

@@ -10,7 +10,7 @@ from labs.node import LiveNode
 from labs.telemetry.samples import Prefix, RouteTable
 
 # Both families in one question: a process that starts is most of what it costs.
-_SHOW = r'ip -4 -j route show "$@"; printf "\036"; ip -6 -j route show "$@"'
+_SHOW = r'ip -4 -j route show "$@" && printf "\036" && ip -6 -j route show "$@"'
 _APART = "\036"
 _DEFAULTS = ("0.0.0.0/0", "::/0")
 FRR_BGP = "186"  # the kernel's number for routes that FRR's bgpd has installed (zebra/rt_netlink.h)
@@ -36,7 +36,7 @@ def learned_routes(node: LiveNode) -> RouteTable:
 
 def _routes(node: LiveNode, chosen: tuple[str, ...], wanted: Callable[[Mapping[str, object]], bool]) -> RouteTable:
     routes: dict[Prefix, frozenset[str]] = {}
-    shown = node.kernel("sh", "-c", _SHOW, "sh", *chosen).stdout.split(_APART)
+    shown = node.kernel("sh", "-c", _SHOW, "sh", *chosen, timeout=60.0).stdout.split(_APART)
     for default, said in zip(_DEFAULTS, shown, strict=False):
         for route in filter(wanted, json.loads(said.strip() or "[]")):
             prefix = ip_network(default if route["dst"] == "default" else route["dst"])

@@ -83,6 +83,8 @@ def test_a_switch_loses_power(lab: Lab, fabric: Fabric, node: str) -> None:
     assert lab.wait_routes_match(within=STARTED)
     assert_back(lab)
     assert addresses(lab, node) == had
+    speaks_lldp = lab.node(node).run("test", "-x", "/usr/sbin/lldpd").ok
+    assert not speaks_lldp or f"railbed {node}" in lab.node(node).run("lldpcli", "show", "chassis").stdout
 
 
 @pytest.mark.lab("clos_frr")

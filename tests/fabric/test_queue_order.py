@@ -29,6 +29,7 @@ LOAD = 0.8  # of the rate, by each flow
 # Two flows as regular as these may keep step, so that one always finds the last place in a full queue taken (a phase
 # effect of tail drop; Floyd and Jacobson 1991): it is left what the other leaves of the rate.
 LEFT = 1 / LOAD - 1
+SERVED = 0.95  # of its time a full queue is served: a workstation that stands still catches up little
 PROCESSORS = os.cpu_count() or 1
 LOOK = 'mount -t sysfs sysfs /sys && cd /sys/class/net && grep -H "" eth*/queues/rx-*/rps_cpus'
 # A container engine makes the sysfs of its namespaces read-only.
@@ -100,6 +101,6 @@ def test_packets_of_a_queue_keep_their_order(lab: Lab, asic: SoftAsic, dscp: int
     received = [one.received for one in report]
     assert all(one and one.reordered == 0 for one in received), received
     arrived = [one.received_packets for one in report]
-    assert min(arrived) >= LEFT * PACKETS, arrived
-    assert sum(arrived) >= PACKETS / LOAD, arrived  # the rate, for as long as they sent
+    assert min(arrived) >= SERVED * LEFT * PACKETS, arrived
+    assert sum(arrived) >= SERVED * PACKETS / LOAD, arrived  # the rate, for as long as they sent
     assert wait_until("nothing is left", asic.counters, lambda now: nothing_left(now).held, within=WITHIN).held

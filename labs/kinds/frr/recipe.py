@@ -40,16 +40,16 @@ class FrrRecipe:
     def files(self, node: Node, fabric: Fabric, spec: LabSpec) -> Mapping[PurePosixPath, str]:
         """See Recipe."""
         context = _context(node, fabric, spec)
-        after = {PurePosixPath("/run/railbed/after"): _TEMPLATES.get_template("after.j2").render(context)}
-        steps = (linux.PORTS, "boot", "join", *(("after",) if spec.lldp else ()))
+        after = ("after",) if spec.lldp else ()
         return {
             PurePosixPath("/etc/frr/frr.conf"): _TEMPLATES.get_template("frr.conf.j2").render(context),
             PurePosixPath("/etc/frr/vtysh.conf"): VTYSH_CONF,
-            PurePosixPath("/run/railbed/boot"): _TEMPLATES.get_template("boot.j2").render(context),
-            PurePosixPath("/run/railbed/join"): _TEMPLATES.get_template("join.j2").render(context),
             # Cables first: FRR 10.3's zebra aborts at an interface that is renamed while it starts (FRR issue 21950).
-            PurePosixPath("/run/railbed/start"): linux.start(fabric.ports(node), *steps),
-            **(after if spec.lldp else {}),
+            PurePosixPath("/run/railbed/start"): linux.start(fabric.ports(node), linux.PORTS, "boot", "join", *after),
+            **{
+                PurePosixPath(f"/run/railbed/{step}"): _TEMPLATES.get_template(f"{step}.j2").render(context)
+                for step in ("boot", "join", *after)
+            },
         }
 
     def private(self) -> tuple[str, ...]:
@@ -74,7 +74,6 @@ def _context(node: Node, fabric: Fabric, spec: LabSpec) -> dict[str, object]:
         "node": node,
         "bgp": spec.bgp,
         "ipv6": spec.ipv6,
-        "lldp": spec.lldp,
         "loopback": {4: addressing.loopback(fabric, node, 4), 6: addressing.loopback(fabric, node, 6)},
         "ports": [_port(fabric, port, spec) for port in fabric.ports(node)],
         "peers": peers,
