@@ -75,6 +75,15 @@ static void filter_port(int fd, bool v6)
 	set_filter(fd, v6 ? v6_code : v4_code, v6 ? 4 : 5);
 }
 
+/* What came before the filter was set is not ours: it may be a peer's datagram that asks for our MAC address. */
+static void drop_earlier(int fd)
+{
+	char none;
+
+	while (recv(fd, &none, sizeof(none), 0) >= 0)
+		;
+}
+
 void receive_open(struct rc_nic *nic, bool stamps)
 {
 	bool v6 = address_is_v6(&nic->spec.src);
@@ -82,6 +91,7 @@ void receive_open(struct rc_nic *nic, bool stamps)
 	int bytes = RCVBUF, fd = bound(&nic->spec.src, SOCK_RAW, IPPROTO_UDP, 0);
 
 	filter_port(fd, v6);
+	drop_earlier(fd);
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
 		set_option(fd, SOL_SOCKET, SO_RCVBUF, bytes, "receive buffer");
 	if (stamps)
