@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from labs import probing
 from labs.collective_traffic import CollectiveResult, running
 from labs.errors import NotReady, RunInvalid
+from labs.kinds import software
 from labs.lab import Lab
 from labs.load_bridge import let_pass
 from labs.node import LiveNode
+from labs.observe import ask_all
 from labs.probing import ProbeFlow, Way
 from labs.telemetry import telling
 from labs.telemetry.records import Record
@@ -98,17 +100,20 @@ def measure(
         settles: called while the fault is there, to wait; what it returns is judged by nobody.
         collective: another than a small ring all-reduce, its cards at `card_bps`. A rank sends again what was lost
             `timeout_s` later, seven times: a fault that lasts longer than that ends it.
-        back_within: seconds for the routes to be as designed again before the next repeat. The claim is not judged
-            here, but without it the next repeat would start broken.
+        back_within: seconds for the routes, and BFD's sessions where the lab has any, to be as designed again before
+            the next repeat. The claim is not judged here, but without it the next repeat would start broken. BFD's
+            have as long to be so before the first.
 
-    Raises SpecError for a target that no flow crosses, NotReady for a lab without a Recorder, or one whose routes do
-    not come back, TrafficError for traffic that does not start, and RunInvalid where what was seen cannot be recorded.
+    Raises SpecError for a target that no flow crosses, NotReady for a lab without a Recorder, or one whose routes or
+    BFD sessions do not come back, TrafficError for traffic that does not start, and RunInvalid where what was seen
+    cannot be recorded.
     """
     if telling.flush(lab.name) is None:
         raise NotReady(f"{lab.name}: no Recorder writes its timeline", remedy="railbed status starts it again")
     probed = tuple(flows) or probing.around(lab, target)
     operation = collective or ring_all_reduce([host.name for host in lab.fabric.hosts], size=64 * KIB)
     settings = RcSettings(seed=lab.seed, timeout_s=timeout_s)
+    _wait_watching(lab, back_within)
     began = time.monotonic_ns()
     with ExitStack() as stack:
         ring = stack.enter_context(running(lab, operation, settings=settings, rate_bps=card_bps, check=False))
@@ -169,6 +174,36 @@ def bgpd_age_s(node: LiveNode) -> int:
     return int(said.stdout)
 
 
+def watching(lab: Lab, node: LiveNode) -> int:
+    """How many BFD sessions of a switch miss a silent peer as fast as the lab's design says.
+
+    Not those that are down, nor those that have just come up: until both ends have agreed on their intervals they take
+    those of a session that is down, a second or more (RFC 5880, 6.8.3). Raises NotReady where no bfdd answers.
+    """
+    bfd = lab.rendered.spec.bgp.bfd
+    if bfd is None:
+        return 0
+    designed_s = bfd.multiplier * bfd.interval_ms / 1000
+    return sum(
+        missed_s is not None and missed_s <= designed_s for missed_s in software(node.kind).watchers(node).values()
+    )
+
+
+def _wait_watching(lab: Lab, within: float) -> None:
+    """Wait for BFD, where the lab has it: it comes up a second or two after BGP does, and is slow at first."""
+    if lab.rendered.spec.bgp.bfd is None:
+        return
+    wanted = lab.fabric.session_ends
+    waited = wait_until(
+        "every BFD session is up and as fast as designed",
+        lambda: sum(ask_all(lambda node: watching(lab, node), lab.switches)),
+        lambda found: found >= wanted,
+        within=within * lab.timeout_scale,
+    )
+    if not waited.held:
+        raise NotReady(f"{lab.name}: {waited}; {waited.last} of {wanted} are")
+
+
 def _once(lab: Lab, inject: Inject, lasts_s: float, settles: Settled | None, back_within: float) -> None:
     with inject():
         if settles is not None:
@@ -177,6 +212,7 @@ def _once(lab: Lab, inject: Inject, lasts_s: float, settles: Settled | None, bac
     back = lab.wait_routes_match(within=back_within)
     if not back.held:
         raise NotReady(f"{lab.name}: the fault is gone, and routes are not as designed: {back.evidence}")
+    _wait_watching(lab, back_within)
     let_pass(AFTER_S)
 
 

@@ -66,7 +66,7 @@ def _software(node: LiveNode) -> Software | None:
 def _watched(node: LiveNode, routing: Software) -> list[str]:
     """The peers that BFD watches: its sessions that are up. None where no bfdd answers."""
     try:
-        return [f"{peer} up" for peer, up in routing.watchers(node).items() if up]
+        return [f"{peer} up" for peer, missed_s in routing.watchers(node).items() if missed_s is not None]
     except NotReady:
         return []
 

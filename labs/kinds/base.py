@@ -125,8 +125,12 @@ class Software(Protocol):
         """Tear down the BGP session with a peer, as sessions name it, or all (``*``); they come back by themselves."""
         ...
 
-    def watchers(self, node: LiveNode) -> Mapping[str, bool]:
-        """The node's BFD sessions by peer, and whether each is up: before that it sees no peer fall silent."""
+    def watchers(self, node: LiveNode) -> Mapping[str, float | None]:
+        """The node's BFD sessions by peer: for how many seconds each has to be silent until it is missed.
+
+        As negotiated by now, which for a session that has just come up is slower than configured. None while it is not
+        up: then it sees no peer fall silent.
+        """
         ...
 
     def forgetful(self, node: LiveNode) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from labs.errors import CommandFailed, NotReady
-from labs.kinds import driver, software
+from labs.kinds import driver
 from labs.node import LiveNode
 from labs.observe import ask_all
-from labs.recovery_bridge import STARTUP_S, bgpd_age_s
+from labs.recovery_bridge import STARTUP_S, bgpd_age_s, watching
 from labs.scenarios.running import Underway
 from labs.scenarios.scenario import WaitStep
 from labs.verdicts import Evidence, Verdict
@@ -42,21 +42,17 @@ def _converged(run: Underway, step: WaitStep) -> Verdict:
 
 
 def _sessions_up(run: Underway, step: WaitStep) -> Verdict:
-    """BGP's, and where the lab has BFD its as well: one that has not come up yet misses nobody."""
+    """BGP's, and where the lab has BFD its as well: one that has not come up yet misses nobody, a new one late."""
     lab = run.lab
     wanted = lab.fabric.session_ends
     watched = lab.rendered.spec.bgp.bfd is not None
 
     def up() -> tuple[int, int]:
-        return sum(_asked(run, _established)), sum(_asked(run, _watching)) if watched else wanted
+        return sum(_asked(run, _established)), sum(_asked(run, lambda node: watching(lab, node))) if watched else wanted
 
     waited = wait_until("every session is up", up, lambda now: min(now) >= wanted, within=_scaled(run, step))
     bfd = f", {waited.last[1]} BFD sessions are up" if watched else ""
     return _judged(run, waited, f"{waited.last[0]} of {wanted} session ends are established{bfd}")
-
-
-def _watching(node: LiveNode) -> int:
-    return sum(software(node.kind).watchers(node).values())
 
 
 def _established(node: LiveNode) -> int:

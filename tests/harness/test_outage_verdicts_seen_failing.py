@@ -322,7 +322,8 @@ def test_two_faults_on_one_target_are_told_apart_by_their_ids() -> None:
     again = [*fault(begin=5 * S, end=7 * S, number="f2"), gap("far", 5 * S, 5 * S + 800 * MS, 1600)]
     back = RouteEvent(t=7 * S + 300 * MS, node="leaf1", prefix="10.2/31", ports=("eth1", "eth2"))
     away = RouteEvent(t=5 * S + 4 * MS, node="leaf1", prefix="10.2/31", ports=("eth2",))
-    said = timeline(*SOUND, *again, away, back, down(S + 700 * MS), down(5 * S + 100 * MS), replace(CALM, t=9 * S))
+    told = [down(S + 700 * MS), up(3 * S), down(5 * S + 100 * MS)]
+    said = timeline(*SOUND, *again, away, back, *told, replace(CALM, t=9 * S))
     assert recovered(said, LINK, within=0.2, fault_id="f1")
     assert not recovered(said, LINK, within=0.2, fault_id="f2")
     assert not recovered(said, LINK, within=0.2)
@@ -557,7 +558,7 @@ def test_a_session_elsewhere_or_of_another_protocol_is_no_detection() -> None:
 
 
 def test_a_session_over_another_link_of_an_end_is_no_detection() -> None:
-    said = timeline(*fault(), up(S // 2), down(S + 700 * MS, port="eth2"), CALM)
+    said = timeline(*fault(), up(LONG_AGO), down(S + 700 * MS, port="eth2"), CALM)
     verdict = detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
     assert verdict.valid
     assert not verdict
@@ -567,15 +568,18 @@ def test_a_session_over_another_link_of_an_end_is_no_detection() -> None:
 def test_any_session_over_a_faulted_nodes_links_detects_it(node: str, port: str) -> None:
     said = timeline(*fault("spine1"), down(S + 700 * MS, node=node, port=port), CALM)
     assert detected_within(said, "spine1", fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
-    elsewhere = timeline(*fault("spine1"), up(S // 2), down(S + 700 * MS, node="leaf3", port="eth2"), CALM)
+    elsewhere = timeline(*fault("spine1"), up(LONG_AGO), down(S + 700 * MS, node="leaf3", port="eth2"), CALM)
     assert not detected_within(elsewhere, "spine1", fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+
+
+LONG_AGO = -2 * S  # a session that was up by then is as fast as configured when the fault comes, at 1 s
 
 
 def up(t: int, node: str = "leaf1", port: str = "eth1") -> SessionEvent:
     return SessionEvent(t=t, node=node, peer=port, protocol="bfd", state="up", up=True, port=port)
 
 
-@pytest.mark.parametrize("known", [up(S // 2), up(S // 2, "spine1"), down(4 * S), up(4 * S)])
+@pytest.mark.parametrize("known", [up(LONG_AGO), up(LONG_AGO, "spine1"), down(4 * S), up(4 * S)])
 def test_a_fault_that_stays_and_that_nobody_tells_of_is_seen_failing(known: SessionEvent) -> None:
     verdict = detected_within(timeline(*fault(), known, CALM), LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
     assert verdict.valid
@@ -586,7 +590,7 @@ def test_a_fault_that_stays_and_that_nobody_tells_of_is_seen_failing(known: Sess
 def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
     again = fault(begin=5 * S, end=7 * S, number="f2")
     calm = HostRecord(t=8 * S, duration_s=7.5, steal=0.0, steal_worst=0.0, starved_s=0.001)
-    said = timeline(*fault(), up(S // 2), down(S + 700 * MS), up(4 * S), *again, calm)
+    said = timeline(*fault(), up(LONG_AGO), down(S + 700 * MS), up(3 * S), *again, calm)
     assert not detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
 
 
@@ -594,19 +598,44 @@ def test_one_of_two_faults_that_nobody_tells_of_is_seen_failing() -> None:
     "said",
     [
         [*fault(), CALM],  # no session is known
-        [*fault(), up(S // 2, "leaf4"), CALM],
-        [*fault(), up(S // 2, port="eth2"), CALM],  # of another link
+        [*fault(), up(LONG_AGO, "leaf4"), CALM],
+        [*fault(), up(LONG_AGO, port="eth2"), CALM],  # of another link
         [*fault(), down(S // 2), CALM],  # it was down before
-        [*fault(end=S + 900 * MS), up(S // 2), CALM],  # gone before it had to be told of
-        [*fault(), up(S // 2)],  # no Recorder
-        [*fault(), up(S // 2), HostRecord(t=S + 900 * MS, duration_s=0.7, steal=0, steal_worst=0, starved_s=0)],
-        [*fault(), up(S // 2), HostRecord(t=4 * S, duration_s=2.5, steal=0, steal_worst=0, starved_s=0)],
-        [*fault(), up(S // 2), Clock(t=S + 500 * MS, wall="", boot=""), CALM],  # it was started anew meanwhile
-        [*fault(), up(S // 2), HostRecord(t=4 * S, duration_s=3.5, steal=0.6, steal_worst=0.6, starved_s=0)],
+        [*fault(end=S + 900 * MS), up(LONG_AGO), CALM],  # gone before it had to be told of
+        [*fault(), up(LONG_AGO)],  # no Recorder
+        [*fault(), up(LONG_AGO), HostRecord(t=S + 900 * MS, duration_s=0.7, steal=0, steal_worst=0, starved_s=0)],
+        [*fault(), up(LONG_AGO), HostRecord(t=4 * S, duration_s=2.5, steal=0, steal_worst=0, starved_s=0)],
+        [*fault(), up(LONG_AGO), Clock(t=S + 500 * MS, wall="", boot=""), CALM],  # it was started anew meanwhile
+        [*fault(), up(LONG_AGO), HostRecord(t=4 * S, duration_s=3.5, steal=0.6, steal_worst=0.6, starved_s=0)],
     ],
 )
 def test_silence_that_proves_nothing_is_invalid(said: list[Record]) -> None:
     assert because(detected_within(timeline(*said), LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9))
+
+
+@pytest.mark.parametrize("told", [[], [down(S + 2278 * MS)], [up(LONG_AGO, "spine1"), down(S + 2278 * MS)]])
+def test_a_session_that_had_just_come_up_proves_nothing_by_being_late(told: list[Record]) -> None:
+    """Seen: link restored, BGP and routes back, the next fault 2 s later, told of by BFD after 2.278 s."""
+    said = timeline(*fault(), up(S - 500 * MS), *told, CALM)
+    assert "came up 0.5 s before" in because(
+        detected_within(said, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    )
+    in_time = timeline(*fault(), up(S - 500 * MS), down(S + 700 * MS), CALM)
+    assert detected_within(in_time, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    settled = timeline(*fault(), up(LONG_AGO), down(S + 2278 * MS), CALM)
+    assert not detected_within(settled, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    assert detected_within(settled, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9).valid
+
+
+def test_a_session_that_was_down_tells_of_nothing_by_ending() -> None:
+    """One that was coming up when the fault came goes down again: the other end's, which was up, has to tell."""
+    coming = [replace(down(S // 2), state="init"), up(LONG_AGO, "spine1")]
+    only = timeline(*fault(), *coming, down(S + 700 * MS), CALM)
+    assert not detected_within(only, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    both = timeline(*fault(), *coming, down(S + 700 * MS), down(S + 800 * MS, node="spine1"), CALM)
+    verdict = detected_within(both, LINK, fabric=CLOS, protocol="bfd", least=0.6, most=0.9)
+    assert verdict
+    assert "detected after 0.799 s" in verdict.evidence.summary
 
 
 def test_a_detection_beside_a_hole_in_the_timeline_is_invalid() -> None:

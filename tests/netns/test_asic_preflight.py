@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +13,6 @@ from labs import asic_preflight, bpf_probe, kernel, lease
 from labs.asic_preflight import probe
 from labs.telemetry.net_watch import NetWatch
 
-MOST_S = 0.3  # it takes 0.08 s; whoever types `railbed status` does not wait for more
 UNKNOWN_HELPER = 9999
 
 
@@ -30,13 +29,11 @@ def test_this_kernel_has_what_the_soft_asic_needs() -> None:
     assert asic_preflight.missing(probe()) == ()
 
 
-def test_it_is_quick() -> None:
-    took = []
-    for _ in range(3):  # the fastest: others use this workstation too
-        began = time.monotonic()
+def test_it_asks_without_delay() -> None:
+    """Whoever types `railbed status` does not wait for it: one program runs, for all queues at once, none is built."""
+    with patch("subprocess.Popen", wraps=subprocess.Popen) as started:
         probe()
-        took.append(time.monotonic() - began)
-    assert min(took) < MOST_S
+    assert [call.args[0][0] for call in started.call_args_list] == ["tc"]
 
 
 def test_nothing_stays(tmp_path: Path) -> None:

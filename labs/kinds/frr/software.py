@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import PurePosixPath
+from typing import Any
 
 from labs.errors import CapabilityMissing, NotReady
 from labs.kinds.frr import vty
@@ -78,11 +79,11 @@ class FrrSoftware:
         _check_bgp(node)
         _sound(node, "vtysh", "-d", "bgpd", "-c", f"clear bgp {peer}")
 
-    def watchers(self, node: LiveNode) -> Mapping[str, bool]:
+    def watchers(self, node: LiveNode) -> Mapping[str, float | None]:
         """See Software."""
         said = vty.ask(node, "bfdd", "show bfd peers json")
         try:
-            return {str(one["peer"]): one["status"] == "up" for one in json.loads(said)}
+            return {str(one["peer"]): _missed_after_s(one) for one in json.loads(said)}
         except (ValueError, KeyError, TypeError):
             raise NotReady(f"{node.name}: bfdd does not answer: {said.strip()[-200:]}") from None
 
@@ -129,6 +130,14 @@ def _resolved(said: str) -> Iterator[str]:
             name = line.partition("(")[0].strip()
         elif name and line.strip().startswith("resolved via"):
             yield name
+
+
+def _missed_after_s(session: Mapping[str, Any]) -> float | None:
+    """The detection time of a BFD session (RFC 5880, 6.8.4), whose intervals FRR says in milliseconds."""
+    if session["status"] != "up":
+        return None
+    interval_ms = max(int(session["receive-interval"]), int(session["remote-transmit-interval"]))
+    return int(session["remote-detect-multiplier"]) * interval_ms / 1000
 
 
 def _daemons(node: LiveNode) -> list[str]:
