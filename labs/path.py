@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from labs.ecmp_ways import EngineTables, ways
 from labs.errors import CapabilityMissing, NotReady
@@ -19,6 +20,7 @@ from traffic.flows import FiveTuple
 # A path longer than this goes round in a circle: no fabric of four tiers has more switches in a row than seven.
 MOST_HOPS = 16
 OBEYS_THE_PACKET = "1"  # fib_multipath_hash_policy
+DROPPING = frozenset({"blackhole", "prohibit", "unreachable"})
 LOCAL = "local"  # a flow's way at the node where it arrives
 
 Ways = tuple[str, ...] | None
@@ -103,7 +105,7 @@ def paths(
                 if answer == (LOCAL,):
                     ends[i] = (name, None)
                 elif answer is None or len(found[i]) >= MOST_HOPS:
-                    ends[i] = (None, f"{name} has no route" if answer is None else "the path is a circle")
+                    ends[i] = (None, _no_way(nodes[name], flows[i].dst) if answer is None else "the path is a circle")
                 else:
                     found[i].append(Hop(name, front[i][1], answer[0], answer[1:]))
                     if answer[0] not in {port.name for port in nodes[name].ports}:  # in somebody else's lab
@@ -251,7 +253,31 @@ def _lookup(node: LiveNode, flow: FiveTuple, port: str | None) -> Ways:
         return _answer(json.loads(said.stdout))
     if "unreachable" in said.stderr or "No route" in said.stderr or "Invalid cross-device" in said.stderr:
         return None
+    if _dropping(node, flow.dst):
+        return None
     raise NotReady(f"{node.name}: ip route get: {said.stderr.strip()}")
+
+
+def _no_way(node: LiveNode, dst: str) -> str:
+    dropping = _dropping(node, dst)
+    return f"{node.name} drops it: its route is {dropping}" if dropping else f"{node.name} has no route"
+
+
+def _dropping(node: LiveNode, dst: str) -> str:
+    """What a route that drops `dst` looks like, as ``blackhole 10.64.8.0/29``; empty where none does.
+
+    ``ip route get`` tells it by its error alone, which others share, with ``fibmatch`` too.
+    """
+    said = node.channel.kernel("ip", "-6" if ":" in dst else "-4", "-j", "route", "show", "match", dst)
+    matching = json.loads(said.stdout or "[]") if said.ok else []
+    best = min(matching, key=lambda route: (-_length(route), int(route.get("metric", 0))), default=None)
+    return f"{best['type']} {best['dst']}" if best and best.get("type") in DROPPING else ""
+
+
+def _length(route: Mapping[str, object]) -> int:
+    """The prefix length of a listed route: ``ip`` writes default, and an address without a length for a host."""
+    dst = str(route["dst"])
+    return 0 if dst == "default" else ip_network(dst).prefixlen
 
 
 def _route_get(flow: FiveTuple, port: str | None) -> tuple[str, ...]:

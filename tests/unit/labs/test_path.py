@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -20,10 +20,17 @@ FLOW = FiveTuple("10.0.0.1", "10.0.0.2", Transport.UDP, 1000, 4791)
 LOCAL = {"type": "local", "dev": "lo"}
 
 
-def nodes(answers: Mapping[str, object], *, batch: bool = True) -> dict[str, LiveNode]:
-    """Every node of the fabric; `answers` are those of the kernel by node, or what it says on stderr."""
+def nodes(
+    answers: Mapping[str, object], *, batch: bool = True, matching: Sequence[Mapping[str, object]] = ()
+) -> dict[str, LiveNode]:
+    """Every node of the fabric; `answers` are those of the kernel by node, or what it says on stderr.
+
+    `matching` are the routes a node lists for a destination.
+    """
 
     def answer(node: str, argv: tuple[str, ...], stdin: str) -> CommandResult:
+        if "match" in argv:
+            return CommandResult(argv, 0, json.dumps(matching), "")
         said = answers[node]
         if isinstance(said, str):
             return CommandResult(argv, 2, "", said)
@@ -88,6 +95,29 @@ def test_no_route(said: object) -> None:
     assert (path.end, path.broken) == (None, "spine1 has no route")
     assert [hop.node for hop in path.hops] == [SRC, "leaf1"]
     assert str(path).endswith(": spine1 has no route")
+
+
+@pytest.mark.parametrize(
+    "said", ["RTNETLINK answers: Invalid argument", "RTNETLINK answers: Permission denied", {"type": "blackhole"}]
+)
+def test_a_route_that_drops_is_named(said: object) -> None:
+    """The longest counts, and of one length the least metric: a null route beside the one that BGP gave."""
+    listed: list[Mapping[str, object]] = [
+        {"dst": "default", "type": "unreachable", "metric": 4294967295},
+        {"dst": "10.0.0.0/29", "dev": TO_LEAF2, "metric": 20},
+        {"dst": "10.0.0.0/29", "type": "blackhole"},
+    ]
+    (path,) = paths(FABRIC, nodes({**SOUND, "spine1": said}, matching=listed), [FLOW], [SRC])
+    assert (path.end, path.broken) == (None, "spine1 drops it: its route is blackhole 10.0.0.0/29")
+
+
+@pytest.mark.parametrize(
+    "listed", [[], [{"dst": "10.0.0.2", "dev": TO_LEAF2}, {"dst": "default", "type": "blackhole"}]]
+)
+def test_another_error_is_no_route_that_drops(listed: list[Mapping[str, object]]) -> None:
+    said = nodes({**SOUND, "spine1": "RTNETLINK answers: Invalid argument"}, matching=listed)
+    with pytest.raises(NotReady, match="spine1: ip route get: RTNETLINK answers: Invalid argument"):
+        paths(FABRIC, said, [FLOW], [SRC])
 
 
 def test_circle() -> None:
