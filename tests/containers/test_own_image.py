@@ -69,6 +69,7 @@ def test_an_image_for_a_kind_and_for_a_node(slower: str, tmp_path: Path, monkeyp
     assert images == {"leaf1": slower, "host1": "railbed/host", "host2": SHIPPED}
 
 
+@pytest.mark.nightly
 def test_a_slower_image_is_found(slower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deploying is called slower, by something near the second; what differs is said to be the image."""
     monkeypatch.chdir(tmp_path)

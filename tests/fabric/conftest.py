@@ -3,9 +3,8 @@
 Every test of a run is played by one backend: the one that --lab-backend (RAILBED_LAB_BACKEND) names, by default what
 railbed itself would pick. What differs between backends is said here, once.
 
-`make test` deals these tests out between the backends, case by case and by turns; what a backend does itself, how
-nodes die, come back and are told apart, it plays on both (RAILBED_DEAL=1). `make test-netns`, `make test-containerlab`,
-pytest itself and the nightly run play all on each.
+`make test` plays a sixth of them on each backend, others every day (tests/conftest.py). `make test-netns`,
+`make test-containerlab`, pytest itself and the nightly run play all on each.
 """
 
 from __future__ import annotations
@@ -39,9 +38,6 @@ NETNS_DIR = Path("/run/netns")
 HOSTS = Path("/etc/hosts")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 WITHIN_S = 60.0
-
-DEALT = os.environ.get("RAILBED_DEAL") == "1" and os.environ.get("RAILBED_NIGHTLY") != "1"
-ON_BOTH = {"crash", "test_node_faults.py", "test_node_power.py", "test_timeline.py", "test_two_labs.py"}
 
 Play = Callable[..., Profile]
 
@@ -251,17 +247,6 @@ def _exactly(count: int) -> range:
 @cache
 def _played(asked: str) -> Played:
     return PLAYED[choose_backend(Request("clos_frr", backend=asked))[0].name]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal out between the backends what either can show for both."""
-    here = Path(__file__).parent
-    dealt = [one for one in items if here in one.path.parents and ON_BOTH.isdisjoint(one.path.parts)]
-    if DEALT and dealt:
-        mine = int(_played(config.getoption("--lab-backend")).backend != "netns")
-        others = set(dealt[1 - mine :: 2])
-        config.hook.pytest_deselected(items=[one for one in items if one in others])
-        items[:] = [one for one in items if one not in others]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

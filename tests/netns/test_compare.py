@@ -71,6 +71,7 @@ def test_an_image_against_itself_raises_no_alarm() -> None:
     assert outcomes["B"] == "no slower", "A settles as often as itself"
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("runs")
 def test_a_slower_image_is_found() -> None:
     """Control: convergence is called slower, by more than half a second; both always come to rest."""
