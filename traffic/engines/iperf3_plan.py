@@ -26,6 +26,9 @@ MOST_FLOWS_IN_ALL = 8192
 TCP_BLOCK_BYTES = 128 * 1024  # iperf3's own
 UDP_BLOCK_BYTES = 4096
 UDP_WIRE_BYTES = 66  # on the wire beside a datagram's payload: UDP 8, IPv4 20, Ethernet 14, FCS 4, preamble 8, gap 12
+# A receiver's socket, as much as every Linux grants who asks (net.core.rmem_max unless set higher): the kernel doubles
+# it, to some 90 datagrams. Without asking it is half of that, and a receiver that is late by 2 ms at 1 Gbit/s loses.
+UDP_SOCKET_BYTES = 212992
 # Of a TCP segment in packets of 9216 bytes, the labs' default: 40 and an option of 12, Ethernet 38 with all of it.
 TCP_EFFICIENCY = 9164 / 9254
 
@@ -115,7 +118,7 @@ class Iperf3Plans:
             *("iperf3", "-c", self.at[flow.src], "-R", "-J", "-4", "-i", "0"),
             *("-B", self.at[flow.dst], "-p", str(flow.port), "-n", str(flow.size), "-l", str(block)),
             *("-S", str(self.settings.dscp << 2), "--connect-timeout", str(int(self.settings.connect_s * 1000))),
-            *(("-u",) if udp else ()),
+            *(("-u", "-w", str(UDP_SOCKET_BYTES)) if udp else ()),
             *(("-b", str(flow.rate_bps)) if flow.rate_bps is not None else ()),
         )
 

@@ -74,6 +74,7 @@ def test_the_receiver_is_the_client_and_udp_shares_the_cards_rate() -> None:
     assert server[server.index("-B") + 1] == client[client.index("-c") + 1] == plans.at[flow.src]
     assert client[client.index("-B") + 1] == plans.at[flow.dst]
     assert {"-R", "-u"} <= set(client)
+    assert client[client.index("-w") + 1] == "212992"  # what a receiver that is late may leave there
     assert client[client.index("-S") + 1] == "104"
     beside = sum(one.src == flow.src and one.step == flow.step for one in plans.carried)
     wire = int(client[client.index("-b") + 1]) * (4096 + 66) / 4096 * beside
