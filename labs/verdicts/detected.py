@@ -127,7 +127,10 @@ def _was_up(sessions: Sequence[SessionEvent], turn: Span) -> bool:
 
 
 def _slow(before: Mapping[_Session, SessionEvent], turn: Span, told: SessionEvent | None) -> str:
-    """Why a late or missing detection says nothing; empty where all sessions that could tell had their own pace."""
+    """Why a late or missing detection says nothing; empty where no session that could tell of the fault was new.
+
+    One that was not new is no proof of the contrary: of a fault one way only one end can tell.
+    """
     mine = [before[told.node, told.peer]] if told and (told.node, told.peer) in before else before.values()
     for one in mine:
         age_s = (turn.began_ns - one.t) / NS
