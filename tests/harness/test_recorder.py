@@ -44,15 +44,20 @@ class Recording:
     def log(self) -> Path:
         return self.run_dir / "frr.log"
 
-    def start(self, *before: str) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
         """Start a Recorder and wait until it answers, which a second one of the lab never does."""
-        child = subprocess.Popen([*before, sys.executable, "-m", "labs.recorder", LAB])
+        child = subprocess.Popen([sys.executable, "-m", "labs.recorder", LAB])
         self.started.append(child)
         waited = wait_until(
             "the Recorder answers", lambda: telling.answers(LAB, within=1.0), lambda said: said is not None, within=20.0
         )
         assert waited.held
         return child
+
+    def fill_disk_of(self, child: subprocess.Popen[bytes]) -> None:
+        """No room for more than half a line of it: not even for the small samples that come meanwhile."""
+        room = self.file.stat().st_size + 20
+        subprocess.run(["prlimit", f"--pid={child.pid}", f"--fsize={room}:unlimited"], check=True)
 
     def written(self) -> Timeline:
         """The timeline, with everything that was told so far."""
@@ -193,8 +198,9 @@ def test_a_recorder_ends_with_its_lab(recording: Recording) -> None:
 
 
 def test_a_full_disk_is_survived_and_confessed(recording: Recording) -> None:
-    """REC-3: no room for more than 4 kB, then room again: what is missing is said, what comes after is there."""
-    child = recording.start("prlimit", "--fsize=4096:unlimited", "--")
+    """REC-3: no room for more than half a line, then room again: what is missing is said, what comes after is there."""
+    child = recording.start()
+    recording.fill_disk_of(child)
     telling.tell(LAB, *(note("x" * 1000) for _ in range(10)))
     answer = telling.flush(LAB)
     assert answer is not None
@@ -250,7 +256,8 @@ def test_a_fault_whose_time_is_up_is_tried_until_it_is_gone(recording: Recording
 
 def test_a_full_disk_keeps_no_fault_from_its_end(recording: Recording, fault: Callable[..., str]) -> None:
     """REC-3: what is tried meanwhile cannot be told; the tries go on, and are told once there is room."""
-    child = recording.start("prlimit", "--fsize=8192:unlimited", "--")
+    child = recording.start()
+    recording.fill_disk_of(child)
     telling.tell(LAB, *(note("x" * 1000) for _ in range(20)))
     number = fault(until_ns=time.monotonic_ns() + 200_000_000)
     due = time.monotonic() + 1.0

@@ -190,6 +190,7 @@ def test_the_kernel_does_not_answer_port_unreachable(rnic: Path, hosts: tuple[st
         names, values = (line.split() for line in lines if line.startswith("Icmp:"))
         return int(values[names.index("OutDestUnreachs")])
 
+    play(rnic, hosts, exchange(1000, "mtu=1024"))  # who does not know its peer's MAC address sends it a datagram first
     before = unreachable()
     play(rnic, hosts, exchange(100_000, "mtu=1024"))
     assert unreachable() == before
@@ -325,6 +326,17 @@ def test_what_a_window_holds_back_is_not_late(rnic: Path, hosts: tuple[str, ...]
         (sent,) = report["nics"]
         assert (sent["stretches"], sent["due_ns"], sent["took_ns"]) == (20, 0, 0)
         assert sent["mean_judged"] is False
+
+
+def test_an_answer_from_an_idle_link_does_not_join_what_the_window_holds_apart(
+    rnic: Path, hosts: tuple[str, ...]
+) -> None:
+    """As above with 40 ms both ways. Rank 0 answers 1 ms before its own packet may leave, and is at it for 2.7 ms."""
+    plans = exchange(20 * 256, "mtu=256 window=1 delay_ns=39000000", rate_bps=250_000)
+    plans[1] = plans[1].replace("delay_ns=39000000", "delay_ns=1000000")
+    for report in play(rnic, hosts, plans):
+        (sent,) = report["nics"]
+        assert (sent["stretches"], sent["due_ns"], sent["took_ns"]) == (20, 0, 0)
 
 
 def test_an_unexpected_message_is_refused(rnic: Path, hosts: tuple[str, ...]) -> None:

@@ -46,7 +46,8 @@ struct rc_nic {
 	char dev[16];
 	int index, mtu;
 	uint8_t mac[6];
-	uint64_t next_ns; /* when its link is free again */
+	uint64_t next_ns;    /* when its link is free again */
+	uint64_t stretch_ns; /* the same without answers that found it idle: until when its stretch of packets lasts */
 	struct queue_pair **active; /* those that have something to send */
 	uint32_t active_count, turn;
 	int receive_fd, guard_fd;

@@ -29,13 +29,13 @@ static uint64_t rate_of(const struct rc *rc, struct queue_pair *qp, uint64_t now
 	return qp->reaction.limited ? (uint64_t)qp->reaction.rate_bps : 0;
 }
 
-/* By what the link and its own rate allow it; by when it may leave at all, which begins a stretch. */
+/* By what the link and its own rate allow it, and by when it may leave at all; that begins a stretch, or goes on with it. */
 static struct due due_of(const struct rc_nic *nic, const struct queue_pair *qp)
 {
 	uint64_t at = nic->next_ns > qp->next_ns ? nic->next_ns : qp->next_ns;
-	bool begins = qp->ready_ns > at;
+	uint64_t since = nic->stretch_ns > qp->next_ns ? nic->stretch_ns : qp->next_ns;
 
-	return (struct due){ .at_ns = begins ? qp->ready_ns : at, .begins = begins };
+	return (struct due){ .at_ns = qp->ready_ns > at ? qp->ready_ns : at, .begins = qp->ready_ns > since };
 }
 
 static void send_one(struct rc *rc, struct queue_pair *qp, uint64_t now)
@@ -50,7 +50,7 @@ static void send_one(struct rc *rc, struct queue_pair *qp, uint64_t now)
 	wire = wire_put(qp->wire, &qp->path, &p) + 24;
 	due.frame_ns = rate ? wire * 8 * NSEC / rate : 0;
 	wire_due(qp->wire, &due);
-	nic->next_ns = due.at_ns + due.frame_ns;
+	nic->next_ns = nic->stretch_ns = due.at_ns + due.frame_ns;
 	nic->wire_bytes += wire;
 	nic->busy_ns += due.frame_ns;
 	nic->sent_packets++;

@@ -183,6 +183,7 @@ static void count_sent(struct queue_pair *qp, uint32_t frame, uint64_t now)
 	if (!nic->active_count && nic->next_ns < now)
 		nic->next_ns = now;
 	nic->next_ns += wire * 8 * NSEC / rate;
+	nic->stretch_ns += wire * 8 * NSEC / rate;
 }
 
 static bool answer(struct rc *rc, struct queue_pair *qp, const struct response *r)
