@@ -41,6 +41,7 @@ ALL_V6 = IPv6Network("fd00::/16")
 _CARDS_V4 = int(IPv4Address("10.32.0.0"))
 _HOST_PORTS_V4 = int(IPv4Address("10.64.0.0"))
 _LINKS_V4 = int(IPv4Address("10.128.0.0"))
+PAIRS_KEPT = 4096  # making them takes 20 us each, and every view of a fabric asks for them again; a few MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,18 +249,27 @@ def _ends(fabric: Fabric, link: Link, family: int) -> tuple[Interface, Interface
         return host, leaf
     if not _is_v4(family):
         prefix = f"fd00:128:{a.tier.level << 12 | a.number:x}:{link.a.number:x}"
-        return IPv6Interface(f"{prefix}::/127"), IPv6Interface(f"{prefix}::1/127")
-    low = _LINKS_V4 + (((a.tier.level << 10 | a.number) << 10 | link.a.number) << 1)
-    return IPv4Interface((low, 31)), IPv4Interface((low + 1, 31))
+        return _pair_v6(prefix, 0, 127)
+    return _pair_v4(_LINKS_V4 + (((a.tier.level << 10 | a.number) << 10 | link.a.number) << 1))
 
 
 def _host_link(leaf: Node, port: Port, family: int) -> tuple[Interface, Interface]:
     """The addresses at a leaf's port and at the host behind it."""
     if not _is_v4(family):
-        prefix = f"fd00:64:{leaf.number:x}:{port.number:x}"
-        return IPv6Interface(f"{prefix}::1/64"), IPv6Interface(f"{prefix}::2/64")
-    low = _HOST_PORTS_V4 + (leaf.number << 11 | port.number << 1)
+        return _pair_v6(f"fd00:64:{leaf.number:x}:{port.number:x}", 1, 64)
+    return _pair_v4(_HOST_PORTS_V4 + (leaf.number << 11 | port.number << 1))
+
+
+@lru_cache(PAIRS_KEPT)
+def _pair_v4(low: int) -> tuple[Interface, Interface]:
+    """Two addresses in a row, in their /31."""
     return IPv4Interface((low, 31)), IPv4Interface((low + 1, 31))
+
+
+@lru_cache(PAIRS_KEPT)
+def _pair_v6(prefix: str, low: int, length: int) -> tuple[Interface, Interface]:
+    """Two addresses in a row under the first four groups."""
+    return IPv6Interface(f"{prefix}::{low}/{length}"), IPv6Interface(f"{prefix}::{low + 1}/{length}")
 
 
 def _single(address: Address) -> Prefix:

@@ -139,6 +139,10 @@ class Fabric:
         return {name: _by_port(name, links) for name, links in found.items()}
 
     @cached_property
+    def _links_by_port(self) -> Mapping[tuple[str, str], Link]:
+        return {(port.node, port.name): link for link in self.links for port in link.ends}
+
+    @cached_property
     def hosts(self) -> tuple[Node, ...]:
         """The end nodes, in the design's order."""
         return tuple(node for node in self.nodes if not node.is_switch)
@@ -172,9 +176,9 @@ class Fabric:
 
     def link_at(self, node: str | Node, port: str) -> Link:
         """The link in port `port` (``eth1``) of `node`. Raises SpecError that lists the ports."""
-        for link in self.links_of(node):
-            if link.end(str(node)).name == port:
-                return link
+        found = self._links_by_port.get((str(node), port))
+        if found is not None:
+            return found
         ports = [link.end(str(node)).name for link in self.links_of(node)]
         raise SpecError(f"no port {port!r} on {node}", allowed=", ".join(ports) or "none: the node has no links")
 
