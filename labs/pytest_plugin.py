@@ -20,11 +20,12 @@ import pytest
 from _pytest.junitxml import xml_key  # pytest has no public way to say "error" for a test's body
 
 from labs.errors import CapabilityMissing, RailbedError, RunInvalid
+from labs.pytest_valid import SEEN
 from labs.pytest_wanted import WantedLab, by_lab, wanted_labs
 from labs.verdicts import Verdict, judged
 from topologies.errors import Unpredictable
 
-pytest_plugins = ("labs.pytest_scenarios", "labs.pytest_valid")
+pytest_plugins = ("labs.pytest_scenarios", "labs.pytest_shared", "labs.pytest_valid")
 
 KEEP = ("never", "on-failure", "always")
 SCOPES = ("module", "session")
@@ -288,15 +289,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A lab that never converged is a finding: the test fails with that verdict, and does not run."""
     live = getattr(item, "funcargs", {}).get("lab")
     with judged() as seen:
-        item.stash[_seen] = seen
+        item.stash[SEEN] = seen
         verdict: Verdict | None = getattr(live, "converged", None)
         if verdict is not None and not verdict:
             pytest.fail(str(verdict), pytrace=False)
         with _capturing(item, live):
             return (yield)
-
-
-_seen = pytest.StashKey[list[Verdict]]()
 
 
 @contextmanager
@@ -327,7 +325,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.railbed_error = type(error).__name__  # type: ignore[attr-defined]
         report.longrepr = f"{type(error).__name__}: {error}"
     if report.when == "call" and report.failed:
-        for verdict in item.stash.get(_seen, []):
+        for verdict in item.stash.get(SEEN, []):
             if verdict.valid and not verdict.held:  # an invalid one is the error's own message
                 report.sections.append(("railbed verdict", str(verdict)))
         _look_on(item)

@@ -4,6 +4,9 @@ A test that measures (it uses `faults`, `traffic` or `timeline`) is watched as `
 verdict that it asserts is INVALID where the workstation, its clocks or the soft ASIC have spoilt it, and such a test is
 run once more. `valid_of` says otherwise how often.
 
+Of any test on a lab a failure is INVALID while the workstation was starved: BFD cuts links of processors that stand
+still, and packets are lost. A verdict that was vouched for by itself stays false.
+
 A workstation may be in trouble for minutes. With --lab-rerun-invalid a test that is INVALID all the same is put at the
 end of the session, up to three times, and played again once the workstation has its processors to itself; what it says
 last is its only report.
@@ -13,21 +16,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
-from labs.errors import RunInvalid
-from labs.telemetry.host_watch import Patience
-from labs.verdicts import vouched
+from labs.errors import CapabilityMissing, RunInvalid
+from labs.telemetry.host_watch import HostWatch, Patience
+from labs.verdicts import Evidence, Verdict, vouched
+from labs.verdicts.health import vouch
 
+# The quickest clock of the labs that come with railbed: BFD of 300 ms misses a peer after three.
+QUICKEST_S = 0.9
 MEASURING = frozenset({"faults", "timeline", "traffic"})
 RUNS = 2
 PUT_OFF = 3  # how often a test is put off
 PATIENCE = Patience(within=60.0, in_all=300.0)  # of a session
+SEEN = pytest.StashKey[list[Verdict]]()
 _put_off = pytest.StashKey[list[str]]()
+_NOT_A_FAILURE = (CapabilityMissing, RunInvalid, pytest.skip.Exception, pytest.xfail.Exception)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,18 +75,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test again, in the same fixtures, while it is INVALID. A false verdict ends it at once.
+    """Run a test that measures again, in the same fixtures, while it is INVALID. A false verdict ends it at once.
 
     How many runs were INVALID stands in the report's properties, and in JUnit.
     """
     marker = pyfuncitem.get_closest_marker("valid_of")
     measures = not MEASURING.isdisjoint(pyfuncitem.fixturenames)
-    if marker is None and not measures:
+    lab = pyfuncitem.funcargs.get("lab")
+    if marker is None and lab is None:
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
-    for left in reversed(range(int(marker.args[0]) if marker else RUNS)):
+    runs = int(marker.args[0]) if marker else RUNS if measures else 1
+    for left in reversed(range(runs)):
         try:
-            with _watched(pyfuncitem.funcargs.get("lab") if measures else None):
+            with _watched(pyfuncitem, lab, measures=measures):
                 pyfuncitem.obj(**arguments)
         except RunInvalid as why:
             pyfuncitem.user_properties.append(("invalid_run", str(why).splitlines()[0]))
@@ -96,11 +106,34 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @contextmanager
-def _watched(lab: Any) -> Iterator[None]:
+def _watched(item: pytest.Item, lab: Any, *, measures: bool) -> Iterator[None]:
+    """Watch the workstation while a test on a lab runs. Raises RunInvalid for a failure that it may be to blame for."""
     if lab is None:
         yield
         return
-    from labs.certifying import certified
+    with ExitStack() as stack:
+        if measures:
+            from labs.certifying import certified
 
-    with certified(lab) as watch, vouched(watch.vouch):
-        yield
+            watch = stack.enter_context(certified(lab))
+            stack.enter_context(vouched(watch.vouch))
+            host = watch.host
+        else:
+            host = stack.enter_context(HostWatch())
+        try:
+            yield
+        except _NOT_A_FAILURE:
+            raise
+        except (Exception, pytest.fail.Exception) as error:
+            judged_false = [one.watched and not one.held for one in item.stash.get(SEEN, [])[-1:]]
+            because = starved(host)
+            if because and not any(judged_false):
+                said = str(error).partition("\n")[0]
+                raise RunInvalid(f"{type(error).__name__}: {said}: {because}") from error
+            raise
+
+
+def starved(host: HostWatch) -> str | None:
+    """Why what went wrong on a lab may be the workstation's doing; None where it is not."""
+    told = vouch(Verdict("it is sound", held=False, evidence=Evidence(""), budget_s=QUICKEST_S), host.sample())
+    return told.invalid_because

@@ -41,6 +41,8 @@ patch = pytest.MonkeyPatch()
 
 def pytest_configure(config):
     patch.setattr("labs.convergence.HostWatch", CalmWatch)
+    patch.setattr("labs.pytest_shared.HostWatch", CalmWatch)
+    patch.setattr("labs.pytest_valid.HostWatch", CalmWatch)
     patch.setattr("labs.certifying.HostWatch", CalmWatch)
     patch.setattr("labs.convergence.GRACE_S", 0.0)
     patch.setattr("labs.convergence.PATIENCE_S", 0.0)

@@ -34,6 +34,8 @@ patch = pytest.MonkeyPatch()
 
 def pytest_configure(config):
     patch.setattr("labs.convergence.HostWatch", Watch)
+    patch.setattr("labs.pytest_shared.HostWatch", Watch)
+    patch.setattr("labs.pytest_valid.HostWatch", Watch)
     patch.setattr("labs.certifying.HostWatch", Starved)
 
 def pytest_unconfigure(config):
@@ -134,9 +136,123 @@ def test_state_is_no_question_of_starvation(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_a_test_that_does_not_measure_is_not_watched(pytester: pytest.Pytester) -> None:
-    result, _ = outcomes(pytester, one(), starved=9)
+PLAIN = CONFTEST.replace('("labs.pytest_valid.HostWatch", Watch)', '("labs.pytest_valid.HostWatch", Starved)')
+MISSED = """
+import pytest
+runs = []
+
+@pytest.mark.lab("clos_frr")
+def test_it(lab):
+    runs.append(lab.name)
+    {statement}
+"""
+
+
+def plain(pytester: pytest.Pytester, statement: str, starved: int, *args: str) -> pytest.RunResult:
+    """A test that measures nothing, on a workstation that is starved in its first runs."""
+    pytester.makeconftest(PLAIN)
+    (pytester.path / "starved.txt").write_text(str(starved))
+    pytester.makepyfile(MISSED.format(statement=statement))
+    return pytester.runpytest_inprocess(*FAKE, *args)
+
+
+@pytest.mark.parametrize("statement", ["assert 61 == 100", "pytest.fail('61 of 100')", "raise OSError('61 of 100')"])
+@pytest.mark.parametrize(("starved", "outcome"), [(0, "failed"), (1, "errors")])
+def test_a_failure_on_a_starved_workstation_says_nothing(
+    pytester: pytest.Pytester, statement: str, starved: int, outcome: str
+) -> None:
+    """BFD cuts links of processors that stand still. Calm, the same is a failure; it is run once."""
+    result = plain(pytester, statement, starved)
+    result.assert_outcomes(**{outcome: 1})
+    said = "*RunInvalid: *61*: the workstation was starved: a thread woke 60.000 s late*"
+    (result.stdout.fnmatch_lines if starved else result.stdout.no_fnmatch_line)(said)
+
+
+@pytest.mark.parametrize(
+    "statement", ["pass", "pytest.skip('no')", "import labs.errors as e; raise e.CapabilityMissing('x', 'no')"]
+)
+def test_a_starved_workstation_changes_nothing_else(pytester: pytest.Pytester, statement: str) -> None:
+    outcome = "passed" if statement == "pass" else "skipped"
+    plain(pytester, statement, starved=9).assert_outcomes(**{outcome: 1})
+
+
+@pytest.mark.parametrize(("until", "outcome"), [(2, "passed"), (9, "failed")])
+def test_a_failure_on_a_starved_workstation_is_played_again(
+    pytester: pytest.Pytester, until: int, outcome: str
+) -> None:
+    """At the end of the session; where it fails on a calm workstation, too, it has failed."""
+    result = plain(pytester, f"assert len(runs) >= {until}", 1, "--lab-rerun-invalid")
+    result.assert_outcomes(**{outcome: 1})
+    result.stdout.fnmatch_lines(
+        ["*INVALID at first, played again at the end*", "*AssertionError*: the workstation was starved*"]
+    )
+
+
+def test_a_failure_of_a_test_that_measures_is_run_again_in_the_same_lab(pytester: pytest.Pytester) -> None:
+    module = MISSED.replace("(lab)", "(lab, traffic)").format(statement="assert runs == [lab.name] * 2")
+    result, _ = outcomes(pytester, module, starved=1)
     result.assert_outcomes(passed=1)
+
+
+SHARED = """
+import pytest
+names = []
+
+@pytest.mark.lab("clos_frr")
+def test_first(lab):
+    names.append(lab.name)
+    assert {passes}
+
+@pytest.mark.lab("clos_frr")
+def test_second(lab):
+    names.append(lab.name)
+    assert len(set(names)) == {labs}
+"""
+LOOKS = """
+from labs.lab import Lab
+from labs.errors import NotReady
+from dataclasses import replace
+looks, real = [], Lab.wait_converged
+
+def look(self, *args):
+    looks.append(real(self, *args))
+    if len(looks) != 2:
+        return looks[-1]
+    {second}
+
+def pytest_runtest_setup():
+    patch.setattr(Lab, "wait_converged", look)
+
+def pytest_sessionfinish():
+    assert len(looks) == {looks}
+"""
+WHOLE, BROKEN, DEAD = (
+    "return looks[-1]",
+    "return replace(looks[-1], held=False)",
+    "raise NotReady('bgpd does not answer')",
+)
+
+
+@pytest.mark.parametrize(
+    ("passes", "starved", "second", "labs", "looks"),
+    [
+        (True, 0, WHOLE, 1, 1),
+        (False, 0, WHOLE, 1, 2),
+        (False, 0, BROKEN, 2, 3),
+        (False, 0, DEAD, 2, 3),
+        (True, 1, WHOLE, 1, 2),
+        (True, 1, BROKEN, 2, 3),
+    ],
+)
+def test_a_shared_lab_is_whole_before_each_test(
+    pytester: pytest.Pytester, passes: bool, starved: int, second: str, labs: int, looks: int
+) -> None:
+    """Looked at after trouble only, and replaced by a new one where it is no longer what it was."""
+    conftest = CONFTEST.replace('("labs.pytest_shared.HostWatch", Watch)', '("labs.pytest_shared.HostWatch", Starved)')
+    pytester.makeconftest(conftest + LOOKS.replace("{second}", second).replace("{looks}", str(looks)))
+    (pytester.path / "starved.txt").write_text(str(starved))
+    pytester.makepyfile(SHARED.format(passes=passes, labs=labs))
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(passed=1 + passes, failed=1 - passes)
 
 
 def test_the_second_run_has_a_timeline_of_its_own(pytester: pytest.Pytester) -> None:
