@@ -2,7 +2,8 @@
 
 After a test that did not pass, or in which the workstation was starved (BFD cuts links of processors that stand still),
 the lab is looked at again before another test gets it. Where it does not converge any more it is taken down, and the
-next test gets a new one. A lab that never converged, or was adopted, stays what it is.
+test gets a new one, and so does every fixture that names `lab` as an argument. A lab that never converged, was adopted,
+or is to be kept for people to look at stays what it is.
 """
 
 from __future__ import annotations
@@ -12,20 +13,30 @@ from typing import Any
 
 import pytest
 
-from labs.errors import LabError
 from labs.pytest_valid import starved
+from labs.pytest_wanted import wanted_by
 from labs.telemetry.host_watch import HostWatch
 
 _watch = pytest.StashKey[HostWatch]()
-_failed = pytest.StashKey[bool]()
+_doubted = pytest.StashKey[set[str]]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """Begin to watch the workstation."""
-    if "lab" in getattr(item, "fixturenames", ()):
-        item.stash[_failed] = False  # it may have been played before
+    """See to the lab that is up for this test, and watch the workstation from when there is a lab to suffer from it."""
+    if wanted_by(item) is None:
+        return (yield)
+    up = _up_for(item)
+    if up is None:
+        result = yield
         item.stash[_watch] = HostWatch().__enter__()
+        return result
+    item.stash[_watch] = HostWatch().__enter__()
+    live = up.cached_result[0]
+    doubted = item.session.stash.setdefault(_doubted, set())
+    if live.name in doubted and _replaceable(item, live) and not _whole(live):
+        up.finish(item._request)  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to end one early
+    doubted.discard(live.name)
     return (yield)
 
 
@@ -33,45 +44,58 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Learn that a test did not pass."""
-    del call
+    """A test that did not pass, or broke off, may have left anything."""
     report = yield
-    item.stash[_failed] = item.stash.get(_failed, False) or report.failed
+    if report.failed or (call.when == "call" and call.excinfo is not None):
+        _doubt(item)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
-    """Once the test's own fixtures are gone, see to the lab that the next test shares."""
-    live = getattr(item, "funcargs", {}).get("lab")
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """See how the workstation fared."""
     try:
         return (yield)
     finally:
         watch = item.stash.get(_watch, None)
         if watch is not None:
+            del item.stash[_watch]
             watch.__exit__(None, None, None)
-            shared: Any = _shared(item, nextitem)
-            doubtful = item.stash.get(_failed, False) or starved(watch) is not None
-            if shared is not None and live is not None and doubtful and not _whole(live):
-                shared.finish(item._request)  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to end one early
+            if starved(watch) is not None:
+                _doubt(item)
 
 
-def _shared(item: pytest.Item, nextitem: pytest.Item | None) -> Any:
-    """The fixture that holds the lab which both tests use, where it is one that may be taken down; else None."""
-    if nextitem is None or item.config.getoption("--lab-adopt"):
-        return None
-    wanted, next_wanted = (getattr(getattr(one, "callspec", None), "params", {}).get("lab") for one in (item, nextitem))
-    if wanted is None or wanted != next_wanted:
+def _doubt(item: pytest.Item) -> None:
+    up = _up_for(item)
+    if up is not None:
+        item.session.stash.setdefault(_doubted, set()).add(up.cached_result[0].name)
+
+
+def _up_for(item: pytest.Item) -> Any:
+    """The fixture that holds a lab as this test wants it; None where there is none yet, or no longer."""
+    wanted = wanted_by(item)
+    if wanted is None:
         return None
     definition = item._fixtureinfo.name2fixturedefs["lab"][-1]  # type: ignore[attr-defined]  # noqa: SLF001 - the same
-    return definition if definition.cached_result is not None else None
+    if definition.cached_result is None:
+        return None
+    live, up_for, error = definition.cached_result
+    return definition if error is None and live is not None and up_for == wanted else None
+
+
+def _replaceable(item: pytest.Item, live: Any) -> bool:
+    """Whether the lab is ours to take down, and was sound once."""
+    option = item.config.getoption
+    sound_once = live.converged is not None and live.converged.held
+    return sound_once and option("--lab-keep") == "never" and not option("--lab-adopt")
 
 
 def _whole(live: Any) -> bool:
     """Whether a lab that had converged once has done so now."""
-    if live.converged is None or not live.converged.held:
-        return True
     try:
-        return bool(live.wait_converged().held)
-    except LabError:
+        found = live.wait_converged()
+    except Exception:  # noqa: BLE001 - whatever it is, the next test is not to meet it
         return False
+    if found.held and found.valid:
+        live.converged = found  # where nobody could tell before
+    return bool(found.held)

@@ -14,8 +14,12 @@ last is its only report.
 
 from __future__ import annotations
 
+import bdb
+import inspect
 import time
-from collections.abc import Iterator
+import traceback
+import unittest
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,9 +27,11 @@ import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again call: pytest has no other way
 
 from labs.errors import CapabilityMissing, RunInvalid
+from labs.pytest_wanted import wanted_by
 from labs.telemetry.host_watch import HostWatch, Patience
 from labs.verdicts import Evidence, Verdict, vouched
 from labs.verdicts.health import vouch
+from topologies.errors import Unpredictable
 
 # The quickest clock of the labs that come with railbed: BFD of 300 ms misses a peer after three.
 QUICKEST_S = 0.9
@@ -35,7 +41,10 @@ PUT_OFF = 3  # how often a test is put off
 PATIENCE = Patience(within=60.0, in_all=300.0)  # of a session
 SEEN = pytest.StashKey[list[Verdict]]()
 _put_off = pytest.StashKey[list[str]]()
-_NOT_A_FAILURE = (CapabilityMissing, RunInvalid, pytest.skip.Exception, pytest.xfail.Exception)
+_NO_FAILURE = (
+    *(CapabilityMissing, Unpredictable, RunInvalid),
+    *(pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception, unittest.SkipTest, bdb.BdbQuit),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,16 +88,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     How many runs were INVALID stands in the report's properties, and in JUnit.
     """
-    marker = pyfuncitem.get_closest_marker("valid_of")
-    measures = not MEASURING.isdisjoint(pyfuncitem.fixturenames)
-    lab = pyfuncitem.funcargs.get("lab")
-    if marker is None and lab is None:
+    if not _is_run_again(pyfuncitem):
         return None
+    marker = pyfuncitem.get_closest_marker("valid_of")
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}  # noqa: SLF001
-    runs = int(marker.args[0]) if marker else RUNS if measures else 1
-    for left in reversed(range(runs)):
+    for left in reversed(range(int(marker.args[0]) if marker else RUNS)):
         try:
-            with _watched(pyfuncitem, lab, measures=measures):
+            with _watched(pyfuncitem):
                 pyfuncitem.obj(**arguments)
         except RunInvalid as why:
             pyfuncitem.user_properties.append(("invalid_run", str(why).splitlines()[0]))
@@ -105,12 +111,50 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+class Once:
+    """The same for tests that are run but once, by whoever runs them: pytest itself, or a plugin for coroutines."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """Watch it."""
+        if _is_run_again(pyfuncitem):
+            return (yield)
+        with _watched(pyfuncitem):
+            return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A second hook of the same name needs a plugin of its own."""
+    config.pluginmanager.register(Once(), "railbed-once")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what failed in a test that is INVALID for it."""
+    del item
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, RunInvalid) and error.__cause__ is not None:
+        report.sections.append(("what failed", "".join(traceback.format_exception(error.__cause__))))
+    return report
+
+
+def _is_run_again(item: pytest.Function) -> bool:
+    measures = not MEASURING.isdisjoint(item.fixturenames)
+    return (measures or item.get_closest_marker("valid_of") is not None) and not inspect.iscoroutinefunction(item.obj)
+
+
 @contextmanager
-def _watched(item: pytest.Item, lab: Any, *, measures: bool) -> Iterator[None]:
+def _watched(item: pytest.Function) -> Iterator[None]:
     """Watch the workstation while a test on a lab runs. Raises RunInvalid for a failure that it may be to blame for."""
-    if lab is None:
+    lab: Any = item.funcargs.get("lab")
+    measures = not MEASURING.isdisjoint(item.fixturenames)
+    if lab is None or not (measures or wanted_by(item)):
         yield
         return
+    before = len(item.stash.get(SEEN, []))
     with ExitStack() as stack:
         if measures:
             from labs.certifying import certified
@@ -122,15 +166,20 @@ def _watched(item: pytest.Item, lab: Any, *, measures: bool) -> Iterator[None]:
             host = stack.enter_context(HostWatch())
         try:
             yield
-        except _NOT_A_FAILURE:
+        except _NO_FAILURE:
             raise
         except (Exception, pytest.fail.Exception) as error:
-            judged_false = [one.watched and not one.held for one in item.stash.get(SEEN, [])[-1:]]
-            because = starved(host)
-            if because and not any(judged_false):
-                said = str(error).partition("\n")[0]
-                raise RunInvalid(f"{type(error).__name__}: {said}: {because}") from error
-            raise
+            judged = [one for one in item.stash.get(SEEN, [])[before:] if one.valid and one.watched and not one.held]
+            because = None if judged or _judges_itself(item) else starved(host)
+            if because is None:
+                raise
+            said = str(error).partition("\n")[0]
+            raise RunInvalid(f"{type(error).__name__}: {said}: {because}") from error
+
+
+def _judges_itself(item: pytest.Item) -> bool:
+    """A scenario has its own watch, for each of its runs; what a test is expected to fail with is pytest's to judge."""
+    return "scenario" in getattr(item, "fixturenames", ()) or item.get_closest_marker("xfail") is not None
 
 
 def starved(host: HostWatch) -> str | None:

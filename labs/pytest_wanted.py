@@ -71,13 +71,17 @@ def wanted_labs(test: pytest.Item, adopt: str) -> list[WantedLab]:
     return [_of_scenario(str(name)) for name in scenarios.args]
 
 
+def wanted_by(test: pytest.Item) -> WantedLab | None:
+    """What a test that uses our `lab` fixture asks for; None for all others, also with a `lab` of the user's own."""
+    wanted = getattr(getattr(test, "callspec", None), "params", {}).get("lab")
+    return wanted if isinstance(wanted, WantedLab) else None
+
+
 def by_lab(tests: Iterable[pytest.Item]) -> list[pytest.Item]:
     """Tests without a lab first, then lab by lab as each is first asked for; otherwise as they were."""
     groups: dict[WantedLab | None, list[pytest.Item]] = {None: []}
     for test in tests:
-        params = test.callspec.params if hasattr(test, "callspec") else {}
-        wanted = params.get("lab")
-        groups.setdefault(wanted if isinstance(wanted, WantedLab) else None, []).append(test)
+        groups.setdefault(wanted_by(test), []).append(test)
     return [test for group in groups.values() for test in group]
 
 

@@ -194,18 +194,95 @@ def test_a_failure_of_a_test_that_measures_is_run_again_in_the_same_lab(pytester
     result.assert_outcomes(passed=1)
 
 
+FALSE_THEN_HELD = (
+    "said = [Verdict(w, w == 'b', Evidence(''), watched=True) for w in 'ab']; assert not [v for v in said if not v]"
+)
+
+
+def test_what_failed_is_shown(pytester: pytest.Pytester) -> None:
+    result = plain(pytester, "assert 61 == len(runs) * 100", 1)
+    result.stdout.fnmatch_lines(["*what failed*", "*assert 61 == (1 * 100)*"])
+
+
+@pytest.mark.parametrize(
+    ("decorator", "statement", "outcome"),
+    [
+        ("@pytest.mark.xfail(raises=AssertionError, strict=True)", "assert False", "xfailed"),
+        ("", "import unittest; raise unittest.SkipTest('no')", "skipped"),
+        ("", "from topologies.errors import Unpredictable; raise Unpredictable('no')", "skipped"),
+        (
+            "",
+            FALSE_THEN_HELD,
+            "failed",
+        ),
+    ],
+)
+def test_what_somebody_else_judges_stays_as_it_is(
+    pytester: pytest.Pytester, decorator: str, statement: str, outcome: str
+) -> None:
+    """Also a verdict that was vouched for by itself and is false, whatever was asked for after it."""
+    pytester.makeconftest(PLAIN)
+    (pytester.path / "starved.txt").write_text("9")
+    module = MISSED.format(statement=statement).replace("@pytest.mark.lab", f"{decorator}\n@pytest.mark.lab")
+    pytester.makepyfile("from labs.testing import Evidence, Verdict\n" + module)
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(**{outcome: 1})
+
+
+def test_a_coroutine_is_no_pass(pytester: pytest.Pytester) -> None:
+    """Nothing here runs it: pytest says so."""
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "starved.txt").write_text("0")
+    module = "import pytest\n\n@pytest.mark.lab('clos_frr')\nasync def test_{0}({0}):\n    assert False\n"
+    pytester.makepyfile(test_lab=module.format("lab"), test_traffic=module.format("traffic"))
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(failed=2)
+
+
+def test_a_lab_of_the_users_own_is_not_ours_to_judge(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(PLAIN)
+    (pytester.path / "starved.txt").write_text("9")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module", params=[1, 2])
+        def lab(request):
+            return request.param
+
+        def test_first(lab):
+            assert lab < 0
+
+        def test_second(lab):
+            assert lab > 0
+        """
+    )
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(passed=2, failed=2)
+
+
 SHARED = """
 import pytest
 names = []
 
+@pytest.fixture(scope="module")
+def named(lab):
+    return lab.name
+
+@pytest.fixture
+def breaks(lab):
+    yield
+    assert {ends}
+
 @pytest.mark.lab("clos_frr")
-def test_first(lab):
+def test_first(lab, named, breaks):
     names.append(lab.name)
     assert {passes}
 
+def test_between():
+    pass
+
 @pytest.mark.lab("clos_frr")
-def test_second(lab):
+def test_second(lab, named):
     names.append(lab.name)
+    assert named == lab.name
     assert len(set(names)) == {labs}
 """
 LOOKS = """
@@ -234,40 +311,36 @@ WHOLE, BROKEN, DEAD = (
 
 
 @pytest.mark.parametrize(
-    ("passes", "starved", "second", "labs", "looks"),
+    ("passes", "ends", "starved", "second", "labs", "looks"),
     [
-        (True, 0, WHOLE, 1, 1),
-        (False, 0, WHOLE, 1, 2),
-        (False, 0, BROKEN, 2, 3),
-        (False, 0, DEAD, 2, 3),
-        (True, 1, WHOLE, 1, 2),
-        (True, 1, BROKEN, 2, 3),
+        (True, True, 0, WHOLE, 1, 1),
+        (False, True, 0, WHOLE, 1, 2),
+        (False, True, 0, BROKEN, 2, 3),
+        (False, True, 0, DEAD, 2, 3),
+        (False, True, 0, "raise OSError('no such process')", 2, 3),
+        (True, False, 0, BROKEN, 2, 3),
+        (True, True, 1, WHOLE, 1, 2),
+        (True, True, 1, BROKEN, 2, 3),
     ],
 )
 def test_a_shared_lab_is_whole_before_each_test(
-    pytester: pytest.Pytester, passes: bool, starved: int, second: str, labs: int, looks: int
+    pytester: pytest.Pytester, passes: bool, ends: bool, starved: int, second: str, labs: int, looks: int
 ) -> None:
     """Looked at after trouble only, and replaced by a new one where it is no longer what it was."""
     conftest = CONFTEST.replace('("labs.pytest_shared.HostWatch", Watch)', '("labs.pytest_shared.HostWatch", Starved)')
     pytester.makeconftest(conftest + LOOKS.replace("{second}", second).replace("{looks}", str(looks)))
     (pytester.path / "starved.txt").write_text(str(starved))
-    pytester.makepyfile(SHARED.format(passes=passes, labs=labs))
-    pytester.runpytest_inprocess(*FAKE).assert_outcomes(passed=1 + passes, failed=1 - passes)
+    pytester.makepyfile(SHARED.format(passes=passes, ends=ends, labs=labs))
+    pytester.runpytest_inprocess(*FAKE).assert_outcomes(passed=2 + passes, failed=1 - passes, errors=1 - ends)
 
 
-def test_the_second_run_has_a_timeline_of_its_own(pytester: pytest.Pytester) -> None:
-    """The first one's faults are not the second one's."""
-    noted = "    import time; runs[-1] = (timeline.began_ns, time.monotonic_ns())\n    assert Verdict"
-    module = one("timeline").replace("    assert Verdict", noted)
-    module += "    assert len(runs) == 2 and runs[1][0] >= runs[0][1]\n"
-    result, _ = outcomes(pytester, module, starved=1)
-    result.assert_outcomes(passed=1)
-
-
-def test_once_is_enough_where_the_test_says_so(pytester: pytest.Pytester) -> None:
-    module = one("traffic").replace("@pytest.mark.lab", "@pytest.mark.valid_of(1)\n@pytest.mark.lab")
-    _, case = outcomes(pytester, module, starved=1)
-    assert [error.attrib["type"] for error in case.iter("error")] == ["RunInvalid"]
+@pytest.mark.parametrize(("keep", "looks"), [("never", 3), ("on-failure", 1)])
+def test_a_lab_to_look_at_is_not_replaced(pytester: pytest.Pytester, keep: str, looks: int) -> None:
+    """Each one that failed would stay up."""
+    pytester.makeconftest(CONFTEST + LOOKS.replace("{second}", BROKEN).replace("{looks}", str(looks)))
+    (pytester.path / "starved.txt").write_text("0")
+    pytester.makepyfile(SHARED.format(passes=False, ends=True, labs=(looks + 1) // 2))
+    pytester.runpytest_inprocess(*FAKE, f"--lab-keep={keep}").assert_outcomes(passed=2, failed=1)
 
 
 SCENARIO = "about: it is sound\nlab: clos_2x4\nsteps:\n  - {claim: routes_match, within: 1s%s}\n"
