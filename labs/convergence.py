@@ -43,6 +43,7 @@ class _Progressing:
     expected: RouteTables
     nodes: Mapping[str, LiveNode]
     seen: dict[str, RouteTable] = field(default_factory=dict)
+    at_once: bool = False  # whether the last probe asked all of them
     _matching: set[str] = field(default_factory=set)  # of `seen`, those that are as expected
 
     @cached_property
@@ -53,6 +54,7 @@ class _Progressing:
     def probe(self) -> tuple[str, ...]:
         """Ask again; returns the switches that do not forward as expected yet."""
         behind = [name for name in self.expected if not self._matches(name)]
+        self.at_once = len(behind) == len(self.expected)
         if behind and self._look(behind[0]):
             observe.ask_all(lambda node: self._look(node.name), [self.nodes[name] for name in behind[1:]])
         return tuple(name for name in behind if not self._matches(name))
@@ -143,7 +145,7 @@ def _wait_as_predicted(
         return Behind(
             pings=lost,
             sessions=tuple(s.peer for s in sessions if not s.established),
-            routes=() if lost else watch.confirm(),
+            routes=() if lost or watch.at_once else watch.confirm(),
         )
 
     with HostWatch() as host:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic_core import to_jsonable_python
 
 from labs.errors import SpecError, Where
 from labs.spec import DEFAULT_KINDS, FIVE_TUPLE, HASH_FIELDS, NO_PROFILE, Bfd, Bgp, EcmpHash, LabSpec, SessionAddressing
@@ -203,7 +204,7 @@ def spec_to_dict(spec: LabSpec) -> dict[str, Any]:
         hashing=dict(spec.hashing),
         node_kinds=dict(spec.node_kinds),
     )
-    plain: dict[str, Any] = _adapter().dump_python(copied, mode="json")
+    plain: dict[str, Any] = to_jsonable_python(copied)
     return plain
 
 

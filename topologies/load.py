@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_jsonable_python
 
 from topologies import builders
 from topologies.assembly import (
@@ -257,7 +258,7 @@ def fabric_schema() -> Mapping[str, Any]:
 
 def fabric_to_dict(fabric: Fabric) -> dict[str, Any]:
     """A fabric as plain data for JSON, from which `fabric_from_dict()` makes an equal one."""
-    plain: dict[str, Any] = _adapter().dump_python(fabric, mode="json")
+    plain: dict[str, Any] = to_jsonable_python(fabric)  # an adapter for it takes ten times as long to make
     return plain
 
 
