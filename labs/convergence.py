@@ -43,7 +43,7 @@ class _Progressing:
     expected: RouteTables
     nodes: Mapping[str, LiveNode]
     seen: dict[str, RouteTable] = field(default_factory=dict)
-    at_once: bool = False  # whether the last probe asked all of them
+    at_once: bool = False  # whether the last probe asked all of them: no need to confirm
     _matching: set[str] = field(default_factory=set)  # of `seen`, those that are as expected
 
     @cached_property

@@ -41,7 +41,7 @@ ALL_V6 = IPv6Network("fd00::/16")
 _CARDS_V4 = int(IPv4Address("10.32.0.0"))
 _HOST_PORTS_V4 = int(IPv4Address("10.64.0.0"))
 _LINKS_V4 = int(IPv4Address("10.128.0.0"))
-PAIRS_KEPT = 4096  # making them takes 20 us each, and every view of a fabric asks for them again; a few MB
+PAIRS_KEPT = 4096  # making one takes 30 us (IPv4) or 100 us (IPv6), and every view of a fabric asks for them again
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def fabric_schema() -> Mapping[str, Any]:
 
 def fabric_to_dict(fabric: Fabric) -> dict[str, Any]:
     """A fabric as plain data for JSON, from which `fabric_from_dict()` makes an equal one."""
-    plain: dict[str, Any] = to_jsonable_python(fabric)  # an adapter for it takes ten times as long to make
+    plain: dict[str, Any] = to_jsonable_python(fabric)  # an adapter has to be made first: 16 ms, not 3
     return plain
 
 
