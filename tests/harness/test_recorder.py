@@ -116,7 +116,8 @@ def test_what_is_no_record_is_noted_and_spoils_nothing(recording: Recording) -> 
         to.sendall(b'{"kind":"of-tomorrow","t":1}\nnot json\n')
     telling.tell(LAB, note("after"))
     found = texts(recording.written())
-    assert found[-1] == "after"
+    # In any order: the Recorder stamps what was no record when it reads it, which may be after `after` was made.
+    assert found.count("after") == 1
     assert sum("is no record" in text for text in found) == 2
 
 
@@ -125,6 +126,7 @@ def test_a_session_in_a_log_is_an_event(recording: Recording) -> None:
     recording.start()
     before = time.monotonic_ns()
     stamp = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S.%f")
+    after = time.monotonic_ns()
     line = f"{stamp} BGP: [X] %ADJCHANGE: neighbor 10.0.0.1(spine1) in vrf default Down Interface down\n"
     with recording.log.open("a") as log:
         log.write(line[:40])
@@ -135,7 +137,7 @@ def test_a_session_in_a_log_is_an_event(recording: Recording) -> None:
     assert [(one.node, one.port, one.state, one.because) for one in found] == [
         ("leaf1", "eth1", "Down", "Interface down")
     ]
-    assert abs(found[0].t - before) < 50_000_000
+    assert before - 10_000_000 <= found[0].t <= after + 10_000_000  # two clocks and a microsecond's rounding apart
 
 
 def test_a_killed_recorder_loses_no_more_than_it_held_back(recording: Recording) -> None:
