@@ -26,6 +26,8 @@ from labs.telemetry.rtnetlink import DumpDone
 
 RECEIVE_BYTES = 4 << 20  # some 10 000 routes that change at once
 _SO_RCVBUFFORCE = 33
+# What is read goes here first: a new quarter of a megabyte for each datagram of 200 bytes takes 20 µs.
+_READ = memoryview(bytearray(1 << 18))
 _OF_PROCESS = re.compile(r"^/proc/(\d+)/ns/net$")
 
 
@@ -116,7 +118,7 @@ class KernelWatch:
         while self.socket is not None:
             now = time.monotonic_ns()
             try:
-                datagram = self.socket.recv(1 << 18)
+                datagram = bytes(_READ[: self.socket.recv_into(_READ)])
             except BlockingIOError:
                 self._read_ns = now
                 return

@@ -21,11 +21,12 @@ class Netlink:
         self.answers = list(answers)
         self.asked: list[bytes] = []
 
-    def recv(self, _: int) -> bytes:
+    def recv_into(self, room: memoryview) -> int:
         answer = self.answers.pop(0) if self.answers else BlockingIOError()
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        room[: len(answer)] = answer
+        return len(answer)
 
     def send(self, said: bytes) -> None:
         self.asked.append(said)
