@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -93,3 +94,32 @@ def test_a_named_containerlab_that_is_too_old_is_refused_by_its_name(tmp_path: P
     ended = run("build_containerlab", RAILBED_CONTAINERLAB=named)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"RAILBED_CONTAINERLAB names '{named}', which is no containerlab 0.79 or newer" in ended.stderr
+
+
+def pretended(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_an_engine_of_debians_that_is_stopped_is_no_other_engine(tmp_path: Path) -> None:
+    """However much dpkg-query still has to say when what is looked for has been found."""
+    listed = "echo /usr/sbin/dockerd && exec seq 100000"
+    pretended(tmp_path, "dpkg-query", f"case $1 in --listfiles) {listed} ;; esac")
+    pretended(tmp_path, "docker", "exit 1")
+    pretended(tmp_path, "dockerd", "exit 1")
+    pretended(tmp_path, "sudo", "exit 1")
+    ended = run("setup_containerlab", DOCKER_HOST="", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert ended.returncode == 2
+    assert "about to start the Docker engine" in ended.stderr
+    assert "nothing was changed" in ended.stderr
+
+
+def test_no_pipe_of_ours_ends_before_it_is_written() -> None:
+    """With pipefail the writer's SIGPIPE is a failure, whenever it writes twice and is the slower one."""
+    scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file() and "pipefail" in path.read_text()]
+    assert scripts
+    ends_early = re.compile(r"(?<!\|)\|\s*(head|grep\s+(-\w*[qm]|--quiet|--max-count)|sed\s[^|]*\bq\b)")
+    found = [
+        f"{path.name}: {line}" for path in scripts for line in path.read_text().splitlines() if ends_early.search(line)
+    ]
+    assert found == []
