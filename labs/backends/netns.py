@@ -29,7 +29,7 @@ from labs.backends.workstation import container_of, mapping
 from labs.channels.namespaces import NamespaceChannel
 from labs.errors import DeployFailed, NotReady, PreflightFailed
 from labs.journal import Change, Entry, Journal
-from labs.kinds import recipe
+from labs.kinds import joining, recipe
 from labs.pid_namespaces import frozen_by_namespace, held
 from labs.spec import RenderedLab
 from labs.undo import NETNS_DIR, TOKEN_VARIABLE, carriers, identity, is_process, kill_until_gone
@@ -238,6 +238,8 @@ class NetnsDeployment:
         having = [node for node in nodes if file in self._lab.files_of(node)]
 
         def run(node: str) -> str | None:
+            if file == JOIN and self._joined(node):
+                return None
             said = self.channel(node).run("sh", "-e", str(file), timeout=STEP_WITHIN)
             if said.ok:
                 return None
@@ -248,6 +250,14 @@ class NetnsDeployment:
                 progress(f"{i + 1}/{len(having)}")
                 if failure:
                     raise DeployFailed(failure)
+
+    def _joined(self, node: str) -> bool:
+        """Whether the node's kind has a way to let it join that does without a program in the node, and took it."""
+        way = joining(self._lab.spec.kind_of(self._lab.fabric.node(node)))
+        try:
+            return way is not None and way.join(self.channel(node), self._lab.files_of(node))
+        except NotReady as refused:
+            raise DeployFailed(f"{node}: {refused}") from None
 
     def _boot(self, launcher: Launcher, nodes: list[str], progress: Progress) -> None:
         """Boot nodes and record their inits. Raises DeployFailed that names the first node that did not come up."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from labs.errors import CapabilityMissing, SpecError
 
 if TYPE_CHECKING:  # the pure half must not pull in the live half
-    from labs.kinds.base import Driver, Recipe, Software
+    from labs.kinds.base import Driver, Joining, Recipe, Software
 
 # kind -> the package with its recipe.py (pure) and driver.py (live). Import paths, so that rendering stays pure.
 KINDS: Mapping[str, str] = MappingProxyType(
@@ -32,6 +32,13 @@ def recipe(kind: str) -> Recipe:
 def driver(kind: str) -> Driver:
     """The live half of a kind. Raises SpecError that lists all kinds."""
     return cast("Driver", _half(kind, "driver").DRIVER)
+
+
+def joining(kind: str) -> Joining | None:
+    """How a kind lets its nodes speak to their neighbours without a program in them; None for one that has no way."""
+    if kind not in KINDS or find_spec(f"{KINDS[kind]}.joining") is None:
+        return None
+    return cast("Joining", _half(kind, "joining").JOINING)
 
 
 def software(kind: str) -> Software:

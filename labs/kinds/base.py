@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from labs.channel import Channel
 from labs.node import LiveNode
 from labs.spec import LabSpec
 from labs.telemetry.samples import BgpSession, RouteTable
@@ -48,6 +49,18 @@ class Recipe(Protocol):
 
     def programs(self) -> Mapping[str, str]:
         """Programs a node without an image needs on the workstation, each with the Debian package it is in."""
+        ...
+
+
+class Joining(Protocol):
+    """A quicker way of doing what a node's ``/run/railbed/join`` does, for kinds that have one."""
+
+    def join(self, channel: Channel, files: Mapping[PurePosixPath, str]) -> bool:
+        """Let a node that has booted speak to its neighbours, by its rendered `files`.
+
+        False where that cannot be done here, and nothing has been done: then the file is to be run. Raises NotReady for
+        what the node's software refuses.
+        """
         ...
 
 

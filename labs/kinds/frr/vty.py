@@ -1,4 +1,4 @@
-"""Asks one FRR daemon one question: over its own vty socket where we can reach it, else by vtysh.
+"""Speaks to one FRR daemon: over its own vty socket where we can reach it, else by vtysh.
 
 vtysh builds the command tree of all of FRR each time it starts, some 40 ms of CPU; a fabric of 64 switches is asked
 by the hundred. The protocol is vtysh's own (lib/vty.c, vtysh/vtysh.c): a command ends with a zero byte, its answer
@@ -8,13 +8,17 @@ with three and a status byte.
 from __future__ import annotations
 
 import socket
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Self
 
 from labs.node import LiveNode
 
 SOCKETS = PurePosixPath("/run/frr")
 ANSWERS_WITHIN = 10.0
 _END = b"\0\0\0"
+_DONE = frozenset({0, 1})  # CMD_SUCCESS, CMD_WARNING (lib/command.h)
 
 
 def ask(node: LiveNode, daemon: str, command: str) -> str:
@@ -24,21 +28,52 @@ def ask(node: LiveNode, daemon: str, command: str) -> str:
         said = node.channel.run("vtysh", "-d", daemon, "-c", command)
         return said.stdout if said.ok else said.stderr or said.stdout
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as vty:
-            vty.settimeout(ANSWERS_WITHIN)
-            vty.connect(str(path))
-            _exchange(vty, "enable")
-            return _exchange(vty, command)
+        with Vty(path) as vty:
+            *_, answer = vty.told(("enable", command))
+            return answer.text
     except OSError as error:
         return f"{daemon}: {error}"
 
 
-def _exchange(vty: socket.socket, command: str) -> str:
-    vty.sendall(command.encode() + b"\0")
-    answer = bytearray()
-    while answer[-4:-1] != _END:
-        chunk = vty.recv(65536)
-        if not chunk:
-            raise ConnectionError("closed its socket in the middle of an answer")
-        answer += chunk
-    return answer[:-4].decode(errors="replace")
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a daemon says to a command; `ok` when it knows it and did it, be it with a warning."""
+
+    text: str
+    ok: bool
+
+
+class Vty:
+    """A connection to a daemon, in whose context one command leaves the next. Every method raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._said = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        self._socket.settimeout(ANSWERS_WITHIN)
+        try:
+            self._socket.connect(str(self._path))
+        except BaseException:
+            self._socket.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def told(self, commands: Sequence[str]) -> list[Answer]:
+        """Its answers to these commands, which are sent at once: few, and with short answers but for the last."""
+        self._socket.sendall(b"".join(command.encode() + b"\0" for command in commands))
+        return [self._answer() for _ in commands]
+
+    def _answer(self) -> Answer:
+        while (ends := self._said.find(_END)) < 0 or ends + len(_END) >= len(self._said):
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                raise ConnectionError("closed its socket in the middle of an answer")
+            self._said += chunk
+        text, status = self._said[:ends].decode(errors="replace"), self._said[ends + len(_END)]
+        del self._said[: ends + len(_END) + 1]
+        return Answer(text, status in _DONE)
