@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ def emit_line(text: str = "") -> None:
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout, as wide as the terminal allows; plain columns, one line a row, where there is none."""
-    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+    if not sys.stdout.isatty():
         _emit_columns(columns, rows)
         return
     from rich.console import Console

@@ -12,20 +12,24 @@ session goes down once and comes back two seconds later. vtysh is slow enough fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from labs.channel import Channel
 from labs.errors import NotReady
-from labs.kinds.frr.vty import SOCKETS, Vty
+from labs.kinds.frr.vty import SOCKETS, Answer, Vty
 
 CONF = PurePosixPath("/etc/frr/frr.conf")
 # Those whose answers later ones build on come first: addresses, then routes, then who speaks over them.
 ORDER = ("zebra", "staticd", "bgpd")
 # What vtysh does before and after the lines of a file; daemons of another age need not know all of it.
-BEFORE = ("enable", "configure terminal", "XFRR_start_configuration")
-AFTER = ("XFRR_end_configuration", "end", "disable")
+START, END = "XFRR_start_configuration", "XFRR_end_configuration"
+BEFORE = ("enable", "configure terminal", START)
+AFTER = (END, "end", "disable")
+# What a daemon says of lines that it had noted and could not commit, in the answer to a later one.
+FAILED = "% Configuration failed"
+# A tenth of a second, and room for a workstation that does much else; for one daemon.
+JOINED_WITHIN = 60.0
 # Lines for vtysh alone.
 VTYSH_ONLY = frozenset({"service integrated-vtysh-config", "end"})
 
@@ -77,51 +81,55 @@ def parse(conf: str) -> list[Line]:
 
 
 def _give(folder: Path, daemons: Sequence[str], lines: list[Line]) -> None:
-    """Raises NotReady for a line that no daemon takes, and for a daemon that does not answer."""
+    """Raises NotReady for a line that a daemon refuses or none knows, and for a daemon that does not answer."""
     taken: set[int] = set()
-    refused: dict[int, str] = {}
     for daemon in daemons:
         try:
-            with ExitStack() as stack:
-                vty = stack.enter_context(Vty(folder / f"{daemon}.vty"))
-                vty.told(BEFORE)
-                _give_lines(vty, lines, taken, refused)
-                vty.told(AFTER)
+            with Vty(folder / f"{daemon}.vty", within=JOINED_WITHIN) as vty:
+                for what, answer in zip(BEFORE, vty.told(BEFORE), strict=True):
+                    _check(daemon, what, answer, may_lack=what == START)
+                _give_lines(daemon, vty, lines, taken)
+                # The first of these commits what lines have only been noted for so far.
+                for what, answer in zip(AFTER, vty.told(AFTER), strict=True):
+                    _check(daemon, what, answer, may_lack=what == END)
         except OSError as error:
-            raise NotReady(f"{daemon} takes no configuration: {error}") from None
+            raise NotReady(f"{daemon} takes no configuration within {JOINED_WITHIN:g} s: {error}") from None
     for line in _all(lines):
         if line.number not in taken:
-            because = refused.get(line.number) or "its section is refused"
-            raise NotReady(f"frr.conf, line {line.number}: no daemon takes {line.text!r}: {because}")
+            raise NotReady(f"frr.conf, line {line.number}: none of {', '.join(daemons)} knows {line.text!r}")
 
 
-def _give_lines(vty: Vty, lines: Sequence[Line], taken: set[int], refused: dict[int, str]) -> None:
-    """What has no section goes together, as nothing depends on whether it is taken."""
+def _give_lines(daemon: str, vty: Vty, lines: Sequence[Line], taken: set[int]) -> None:
+    """What has no section goes together, as nothing depends on whether it is known."""
     plain: list[Line] = []
 
-    def give_plain() -> None:
-        for line, answer in zip(plain, vty.told([line.text for line in plain]), strict=True):
-            _note(line, answer.ok, answer.text, taken, refused)
-        plain.clear()
+    def give(some: Sequence[Line]) -> bool:
+        answers = vty.told([line.text for line in some])
+        for line, answer in zip(some, answers, strict=True):
+            if _check(daemon, f"frr.conf, line {line.number}, {line.text!r}", answer, may_lack=True):
+                taken.add(line.number)
+        return all(answer.ok for answer in answers)
 
     for line in lines:
         if not (line.inside or line.end):
             plain.append(line)
             continue
-        give_plain()
-        (answer,) = vty.told([line.text])
-        _note(line, answer.ok, answer.text, taken, refused)
-        if answer.ok:
-            _give_lines(vty, line.inside, taken, refused)
-            vty.told([line.end or "exit"])
-    give_plain()
+        give(plain)
+        plain.clear()
+        if give([line]):
+            _give_lines(daemon, vty, line.inside, taken)
+            end = line.end or "exit"
+            _check(daemon, f"the end of {line.text!r}, {end!r}", vty.told([end])[0], may_lack=False)
+    give(plain)
 
 
-def _note(line: Line, ok: bool, said: str, taken: set[int], refused: dict[int, str]) -> None:
-    if ok:
-        taken.add(line.number)
-    else:
-        refused[line.number] = said.strip() or "it is unknown"
+def _check(daemon: str, what: str, answer: Answer, *, may_lack: bool) -> bool:
+    """Whether the daemon knows what it was told. Raises NotReady for one that refuses it."""
+    if answer.ok and FAILED not in answer.text:
+        return True
+    if answer.unknown and may_lack:
+        return False
+    raise NotReady(f"{daemon} refuses {what}: {answer.text.strip() or f'status {answer.status}'}")
 
 
 def _all(lines: Sequence[Line]) -> Iterator[Line]:

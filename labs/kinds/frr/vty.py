@@ -8,6 +8,7 @@ with three and a status byte.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,8 @@ from labs.node import LiveNode
 SOCKETS = PurePosixPath("/run/frr")
 ANSWERS_WITHIN = 10.0
 _END = b"\0\0\0"
-_DONE = frozenset({0, 1})  # CMD_SUCCESS, CMD_WARNING (lib/command.h)
+# lib/command.h: CMD_SUCCESS, CMD_WARNING; CMD_ERR_NO_MATCH, CMD_ERR_AMBIGUOUS, CMD_ERR_INCOMPLETE
+_DONE, _UNKNOWN = frozenset({0, 1}), frozenset({2, 3, 4})
 
 
 def ask(node: LiveNode, daemon: str, command: str) -> str:
@@ -37,23 +39,37 @@ def ask(node: LiveNode, daemon: str, command: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a daemon says to a command; `ok` when it knows it and did it, be it with a warning."""
+    """What a daemon says to a command, and FRR's number for how it went."""
 
     text: str
-    ok: bool
+    status: int
+
+    @property
+    def ok(self) -> bool:
+        """It knows it and did it, be it with a warning."""
+        return self.status in _DONE
+
+    @property
+    def unknown(self) -> bool:
+        """It does not know it: another daemon may."""
+        return self.status in _UNKNOWN
 
 
 class Vty:
-    """A connection to a daemon, in whose context one command leaves the next. Every method raises OSError."""
+    """A connection to a daemon, in whose context one command leaves the next; for `within` seconds in all.
 
-    def __init__(self, path: Path) -> None:
+    Every method raises OSError.
+    """
+
+    def __init__(self, path: Path, *, within: float = ANSWERS_WITHIN) -> None:
         self._path = path
+        self._until = time.monotonic() + within
         self._said = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
 
     def __enter__(self) -> Self:
-        self._socket.settimeout(ANSWERS_WITHIN)
         try:
+            self._hurry()
             self._socket.connect(str(self._path))
         except BaseException:
             self._socket.close()
@@ -65,15 +81,23 @@ class Vty:
 
     def told(self, commands: Sequence[str]) -> list[Answer]:
         """Its answers to these commands, which are sent at once: few, and with short answers but for the last."""
+        self._hurry()
         self._socket.sendall(b"".join(command.encode() + b"\0" for command in commands))
         return [self._answer() for _ in commands]
 
     def _answer(self) -> Answer:
         while (ends := self._said.find(_END)) < 0 or ends + len(_END) >= len(self._said):
+            self._hurry()
             chunk = self._socket.recv(65536)
             if not chunk:
                 raise ConnectionError("closed its socket in the middle of an answer")
             self._said += chunk
         text, status = self._said[:ends].decode(errors="replace"), self._said[ends + len(_END)]
         del self._said[: ends + len(_END) + 1]
-        return Answer(text, status in _DONE)
+        return Answer(text, status)
+
+    def _hurry(self) -> None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it does not answer in time")
+        self._socket.settimeout(left)

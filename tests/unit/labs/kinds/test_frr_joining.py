@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+import labs.kinds.frr.joining
 from labs.channel import CommandResult
 from labs.channels.scripted import ScriptedChannel
 from labs.errors import NotReady
@@ -50,9 +51,10 @@ class Daemon:
 
     path: Path
     words: tuple[str, ...]
-    says: Mapping[str, int] = field(default_factory=dict)
+    says: Mapping[str, int | bytes] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     closes_after: int | None = None
+    silent: bool = False
 
     def __post_init__(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -70,12 +72,15 @@ class Daemon:
                     if self.closes_after == len(self.told):
                         return
                     self.told.append(line.decode())
-                    peer.sendall(self._answer(self.told[-1]))
+                    if not self.silent:
+                        peer.sendall(self._answer(self.told[-1]))
 
     def _answer(self, line: str) -> bytes:
         known = any(line.startswith(word.strip()) for word in (*self.words, *LIKE_ALL))
         status = self.says.get(line, 0 if known else NO_MATCH)
-        return (b"" if status == 0 else b"% said of it") + b"\0\0\0" + bytes([status])
+        if isinstance(status, bytes):
+            return status + bytes(4)
+        return (b"" if status == 0 else f"% {self.path.stem}: {status}".encode()) + b"\0\0\0" + bytes([status])
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX) as last:  # accept() does not end by itself
@@ -134,32 +139,69 @@ def test_each_line_goes_to_who_knows_it(running: Callable[..., Daemon], tmp_path
     assert config(bgpd) == [*head, *interface, route, *bgp]
 
 
-def test_a_line_that_nobody_takes_is_named(running: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_a_line_that_nobody_knows_is_named(running: Callable[..., Daemon], tmp_path: Path) -> None:
     running("zebra")
     running("bgpd")
-    with pytest.raises(NotReady, match=r"frr.conf, line 10: no daemon takes 'ip route .*': % said of it"):
+    with pytest.raises(NotReady, match=r"frr.conf, line 10: none of zebra, bgpd knows 'ip route 10.9.0.0/24 10.0.0.0'"):
         joined(tmp_path)
 
 
-def test_what_fails_is_no_success_and_a_warning_is_one(running: Callable[..., Daemon], tmp_path: Path) -> None:
-    line = "neighbor 10.0.0.0 remote-as 65000"
-    for name in ("zebra", "staticd"):
-        running(name)
-    running("bgpd", says={line: FAILED, "maximum-paths 8": WARNING})
-    with pytest.raises(NotReady, match=r"line 12: no daemon takes 'neighbor 10.0.0.0 remote-as 65000': % said of it"):
+@pytest.mark.parametrize(
+    ("daemon", "line", "said"),
+    [
+        ("bgpd", "neighbor 10.0.0.0 remote-as 65000", "bgpd refuses frr.conf, line 12, 'neighbor .*': % bgpd: 13"),
+        ("zebra", "ip address 10.0.0.1/31", "zebra refuses frr.conf, line 7, 'ip address .*': % zebra: 13"),
+        ("staticd", "hostname leaf1", "staticd refuses frr.conf, line 1, 'hostname leaf1': % staticd: 13"),
+        ("bgpd", "router bgp 65001", "bgpd refuses frr.conf, line 11, 'router bgp 65001': % bgpd: 13"),
+        ("bgpd", "exit-address-family", "bgpd refuses the end of 'address-family ipv4 unicast'.*: % bgpd: 13"),
+        ("zebra", "configure terminal", "zebra refuses configure terminal: % zebra: 13"),
+        ("staticd", "XFRR_end_configuration", "staticd refuses XFRR_end_configuration: % staticd: 13"),
+    ],
+)
+def test_what_one_refuses_fails_whoever_else_took_it(
+    running: Callable[..., Daemon], tmp_path: Path, daemon: str, line: str, said: str
+) -> None:
+    """By that daemon's own words."""
+    for name in KNOWN:
+        running(name, says={line: FAILED} if name == daemon else {})
+    with pytest.raises(NotReady, match=said):
         joined(tmp_path)
 
 
-def test_of_a_refused_section_the_first_line_is_named(running: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_a_commit_that_fails_later_is_none(running: Callable[..., Daemon], tmp_path: Path) -> None:
+    running("zebra")
+    running("staticd", says={"XFRR_end_configuration": b"% Configuration failed.\n\nno such next hop"})
+    with pytest.raises(NotReady, match=r"staticd refuses XFRR_end_configuration: % Configuration failed"):
+        joined(tmp_path)
+
+
+def test_a_warning_is_no_failure(running: Callable[..., Daemon], tmp_path: Path) -> None:
+    for name in KNOWN:
+        running(name, says={"maximum-paths 8": WARNING} if name == "bgpd" else {})
+    assert joined(tmp_path)
+
+
+def test_of_a_section_that_nobody_knows_the_first_line_is_named(running: Callable[..., Daemon], tmp_path: Path) -> None:
     running("zebra")
     running("staticd")
-    with pytest.raises(NotReady, match="line 11: no daemon takes 'router bgp 65001'"):
+    with pytest.raises(NotReady, match="line 11: none of zebra, staticd knows 'router bgp 65001'"):
+        joined(tmp_path)
+
+
+def test_one_that_says_nothing_is_waited_for_so_long(
+    running: Callable[..., Daemon], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labs.kinds.frr.joining, "JOINED_WITHIN", 0.05)
+    running("zebra", silent=True)
+    with pytest.raises(NotReady, match=r"zebra takes no configuration within 0.05 s: "):
         joined(tmp_path)
 
 
 def test_a_daemon_that_ends_is_named(running: Callable[..., Daemon], tmp_path: Path) -> None:
     running("zebra", closes_after=6)
-    with pytest.raises(NotReady, match="zebra takes no configuration: closed its socket in the middle of an answer"):
+    with pytest.raises(
+        NotReady, match="zebra takes no configuration within 60 s: closed its socket in the middle of an answer"
+    ):
         joined(tmp_path)
 
 
