@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from typing import Protocol
 
 COLORS = {"running": "green", "up": "green", "ready": "green", "ok": "green", "established": "green"}
@@ -41,7 +42,7 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 def _emit_columns(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """The same as rich shows it, but that no cell is folded; rich is half of what a short command takes."""
     lines = [columns, *([_text(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
     sys.stdout.writelines("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
 
 

@@ -1,6 +1,6 @@
 """Speaks to one FRR daemon: over its own vty socket where we can reach it, else by vtysh.
 
-vtysh builds the command tree of all of FRR each time it starts, some 40 ms of CPU; a fabric of 64 switches is asked
+vtysh builds the command tree of all of FRR each time it starts, some 60 ms of CPU; a fabric of 64 switches is asked
 by the hundred. The protocol is vtysh's own (lib/vty.c, vtysh/vtysh.c): a command ends with a zero byte, its answer
 with three and a status byte.
 """

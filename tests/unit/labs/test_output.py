@@ -10,7 +10,12 @@ import pytest
 from labs.output import emit_table
 
 COLUMNS = ("node", "state", "asn")
-ROWS = [("leaf1", "running", 65001), ("spine1", None, "[x]"), ("", "stopped", 1.5)]
+ROWS: list[tuple[object, ...]] = [
+    ("leaf1", "running", 65001),
+    ("spine1", None, "[x]"),
+    ("", "stopped", 1.5),
+    ("short",),
+]
 
 
 class Terminal(io.StringIO):
